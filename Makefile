@@ -1,0 +1,63 @@
+# Everything that a developer does, each in one command. `make help` lists them.
+
+# The Python that .venv is made from; by default the first of 3.11, 3.12 and 3.13 that really runs here.
+PYTHON ?=
+
+# Where MNIST and the published instances are, if they are here; without them the tests that need them skip and say so.
+ifneq ($(wildcard ../shared/data),)
+export POET_DATA ?= $(abspath ../shared/data)
+endif
+ifneq ($(wildcard ../shared/instances),)
+export POET_INSTANCES ?= $(abspath ../shared/instances)
+endif
+
+BIN := .venv/bin
+# Newer than everything that decides what is in .venv, so that a second call costs nothing.
+STAMP := .venv/.made
+
+.PHONY: help demo test test-all lint format bench serve clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo      trace, plan, judge and train a ProjectionNet inside a fraction of the RAM"
+	@echo "make test      the tests, without the slow ones"
+	@echo "make test-all  the tests, the slow ones too"
+	@echo "make lint      ruff, mypy and the import contracts"
+	@echo "make format    let ruff rewrite the files"
+	@echo "make bench     the measurements behind the claims (benchmarks/)"
+	@echo "make serve     the planning service on http://127.0.0.1:8080"
+	@echo "make clean     remove what these commands made, .venv too"
+
+demo: $(STAMP)
+	@$(BIN)/python -m examples.demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(STAMP)
+	@$(BIN)/python -m pytest
+
+# import-linter looks modules up by itself; solvers/ is where poet_solvers is.
+lint: $(STAMP)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@PYTHONPATH=solvers $(BIN)/lint-imports
+
+format: $(STAMP)
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks
+
+serve: $(STAMP)
+	@$(BIN)/poet serve
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt CMakeLists.txt scripts/make_venv.sh scripts/find_python.sh
+	@PYTHON="$(PYTHON)" scripts/make_venv.sh
+	@touch $@
