@@ -1,0 +1,1 @@
+"""The companion runtime: PyTorch in, PyTorch out, inside a RAM budget."""
