@@ -1,0 +1,78 @@
+"""What every solver adapter takes (SolveLimits) and gives back (BackendResult).
+
+Invariant: a status says what the solver *claims*, in this project's words and never in PuLP's;
+numbers are in the model's own units (the adapter's scaling is undone), and an incumbent is
+returned only with OPTIMAL or FEASIBLE.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class SolveStatus(enum.Enum):
+    """How a solve ended. Each member's value is its sentence."""
+
+    OPTIMAL = "The solver claims a proof that no solution is better within the gap asked for."
+    FEASIBLE = "A limit was reached; the best solution so far is returned without a proof."
+    INFEASIBLE = "The solver claims a proof that the model has no solution."
+    UNBOUNDED = "The objective can be improved without end, or the solver could not exclude it."
+    NOT_FOUND = "A limit was reached before any solution was found; that proves nothing."
+    CANCELLED = "The caller cancelled the solve and the solver was killed."
+    MEMORY = "The solver ran out of the memory that it was given."
+    FAILED = "The solver crashed, refused the model or gave an answer that breaks the model."
+
+    @property
+    def sentence(self) -> str:
+        return self.value
+
+    @property
+    def has_solution(self) -> bool:
+        """True when `BackendResult.values` and `.objective` hold a solution."""
+        return self in (SolveStatus.OPTIMAL, SolveStatus.FEASIBLE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SolveLimits:
+    """What one solve may use.
+
+    `relative_gap` 0 asks for a full proof (solvers stop at about 1e-9 relative). `memory_bytes`
+    caps the solver's address space. `wall_seconds` covers everything from the call on; the solver
+    is told to stop then, and killed two seconds later if it has not.
+    """
+
+    wall_seconds: float = 60.0
+    relative_gap: float = 0.0
+    threads: int = 2
+    memory_bytes: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendResult:
+    """One solver's answer.
+
+    `objective` is recomputed from `values` (integer variables rounded) in the model's own units;
+    `bound` is what the solver claims that no solution can beat: at most `objective` in a
+    minimisation, at least in a maximisation, None where it claims nothing. `values` holds every
+    variable of the model by its name.
+    """
+
+    status: SolveStatus
+    objective: float | None
+    bound: float | None
+    values: Mapping[str, float]
+    seconds: float
+    backend: str
+    message: str
+    log_tail: str
+
+    @property
+    def relative_gap(self) -> float | None:
+        """|objective - bound| / |objective|, or None where either is unknown."""
+        if self.objective is None or self.bound is None:
+            return None
+        distance = abs(self.objective - self.bound)
+        return distance / abs(self.objective) if self.objective else distance
