@@ -12,8 +12,10 @@ export POET_INSTANCES ?= $(abspath ../shared/instances)
 endif
 
 BIN := .venv/bin
-# Newer than everything that decides what is in .venv, so that a second call costs nothing.
-STAMP := .venv/.made
+# Newer than everything that decides what is in .venv, so that a second call costs nothing. Its name is a checksum of the
+# modules' names: the editable install has a map of them, and a module that moves must not be looked for in its old place.
+PACKAGES := poet_core solvers poet_client poet_runtime projection_nets poet_service poet_cli device_profiles
+STAMP := .venv/.made-$(shell find $(PACKAGES) -name '*.py' 2>/dev/null | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 
 .PHONY: help demo test test-all lint format bench serve clean
 .DEFAULT_GOAL := help
@@ -60,4 +62,4 @@ clean:
 
 $(STAMP): pyproject.toml constraints.txt CMakeLists.txt scripts/make_venv.sh scripts/find_python.sh
 	@PYTHON="$(PYTHON)" scripts/make_venv.sh
-	@touch $@
+	@rm -f .venv/.made-* && touch $@
