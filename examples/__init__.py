@@ -1,0 +1,11 @@
+"""Training steps to trace, plan and train; each `step` takes no argument and runs as it is.
+
+    examples.projection:step      Ravi's joint training on MNIST's shape (also step_sgd)
+    examples.mlp:step             a multilayer perceptron
+    examples.vgg:step             VGG-16 (also step_small)
+    examples.resnet:step          ResNet-18, 224 x 224 (also step_small: 32 x 32)
+    examples.bert:step            BERT base, masked language model (also step_tiny)
+    examples.lstm:step            a text classifier of two LSTM layers
+
+A `step` returns (model, loss_fn, optimizer, batch); see `examples.parts.Step`.
+"""
