@@ -34,8 +34,8 @@ FORBIDDEN = [
     ("poet_core.documents", "pydantic", "The core"),
     ("poet_solvers.greedy", "torch", "Torch stays"),
     ("poet_service.app", "torch", "Torch stays"),
-    ("poet_runtime.train_step", "pulp", "PuLP and highspy"),
-    ("poet_cli.main", "highspy", "PuLP and highspy"),
+    ("poet_runtime.train_step", "pulp", "PuLP and the solvers"),
+    ("poet_cli.main", "highspy", "PuLP and the solvers"),
     ("poet_solvers.greedy", "pydantic", "FastAPI and pydantic"),
     ("poet_runtime.trace", "rich", "The solvers and the client"),
 ]
