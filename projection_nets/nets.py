@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from poet_core.errors import UsageError
+from poet_core.errors import DataError, UsageError
+from poet_core.text import printable
 from projection_nets.lsh import LshProjection
 from projection_nets.model_file import StoredProjection, read_model, write_model
 
@@ -91,15 +92,22 @@ class ProjectionNet(nn.Module):
         Raises DataError (codes `model_file_*`) for any other file.
         """
         stored = read_model(Path(path))
-        net = cls(
-            stored.in_features,
-            stored.classes,
-            T=stored.functions,
-            d=stored.bits,
-            hidden=stored.hidden,
-            seed=stored.seed,
-            input_max=stored.input_max,
-        )
+        try:
+            net = cls(
+                stored.in_features,
+                stored.classes,
+                T=stored.functions,
+                d=stored.bits,
+                hidden=stored.hidden,
+                seed=stored.seed,
+                input_max=stored.input_max,
+            )
+        except UsageError as error:  # sizes that are in range one by one and impossible together
+            raise DataError(
+                f"Model file {printable(str(path))}: {error.message}",
+                code="model_file_sizes",
+                hint="The file is damaged or hostile; export it again.",
+            ) from error
         with torch.no_grad():
             for parameter, weight in zip(net.head.parameters(), stored.weights, strict=True):
                 parameter.copy_(torch.from_numpy(weight))
