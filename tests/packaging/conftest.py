@@ -22,7 +22,9 @@ def clean_environment(**changes: str) -> dict[str, str]:
     return kept | changes
 
 
-def run(*command: str | Path, cwd: Path, **changes: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path, cwd: Path, timeout_seconds: float = 240, **changes: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command with captured output; the caller judges its exit status."""
     return subprocess.run(
         [str(part) for part in command],
@@ -30,7 +32,7 @@ def run(*command: str | Path, cwd: Path, **changes: str) -> subprocess.Completed
         env=clean_environment(**changes),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=timeout_seconds,
         check=False,
     )
 

@@ -3,6 +3,7 @@
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ class TestNativePartsFail:
     """A machine without a compiler gets everything that is Python, unless native parts are required."""
 
     @pytest.fixture
-    def broken(self, distribution: Distribution) -> Path:
+    def broken(self, distribution: Distribution) -> Iterator[Path]:
         """The unpacked source, with a native part that does not configure."""
         lists = distribution.unpacked / "CMakeLists.txt"
         original = lists.read_text(encoding="utf-8")
