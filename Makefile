@@ -18,6 +18,7 @@ PACKAGES := poet_core solvers poet_client poet_runtime projection_nets poet_serv
 STAMP := .venv/.made-$(shell find $(PACKAGES) -name '*.py' 2>/dev/null | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 
 .PHONY: help demo test test-all lint format bench serve clean
+.PHONY: lint-rules lint-format lint-types lint-imports
 .DEFAULT_GOAL := help
 
 help:
@@ -39,11 +40,20 @@ test: $(STAMP)
 test-all: $(STAMP)
 	@$(BIN)/python -m pytest
 
-# import-linter looks modules up by itself; solvers/ is where poet_solvers is.
-lint: $(STAMP)
+# Four checks that stand on their own, so that `make -k lint` says everything at once.
+lint: lint-rules lint-format lint-types lint-imports
+
+lint-rules: $(STAMP)
 	@$(BIN)/ruff check
+
+lint-format: $(STAMP)
 	@$(BIN)/ruff format --check
+
+lint-types: $(STAMP)
 	@$(BIN)/mypy
+
+# import-linter looks the modules up by itself; solvers/ is where poet_solvers is.
+lint-imports: $(STAMP)
 	@PYTHONPATH=solvers $(BIN)/lint-imports
 
 format: $(STAMP)

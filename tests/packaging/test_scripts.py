@@ -49,6 +49,6 @@ def test_help_names_every_target(tmp_path: Path) -> None:
     result = run("make", "--no-print-directory", "-C", REPOSITORY, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    (phony,) = (line for line in makefile.splitlines() if line.startswith(".PHONY:"))
+    phony = next(line for line in makefile.splitlines() if line.startswith(".PHONY:"))
     for target in phony.removeprefix(".PHONY:").split():
         assert target == "help" or f"make {target}" in result.stdout
