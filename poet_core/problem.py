@@ -15,7 +15,6 @@ from poet_core.errors import DeviceError, UsageError
 from poet_core.graph import TrainingGraph
 from poet_core.plan import Allowed, Budget, Objective, Problem
 from poet_core.text import printable
-from poet_core.units import format_bytes
 
 # The judge adds seconds in the order of the plan, the base is added in document order: a plan that
 # takes exactly the allowed time must not fail by a rounding of that sum.
@@ -40,10 +39,11 @@ def make_problem(
 
     `time_ratio` and `energy_ratio` are multiples of keep-everything's compute seconds and joules,
     `step_seconds` and `energy_joules` absolute limits: at most one of each pair. `flash_bytes`
-    narrows the device's capacity. Raises UsageError where the request contradicts itself or the
-    device, DeviceError (`costs_not_finite`) where the profile makes a cost overflow.
+    narrows the device's capacity. More RAM than the device has is allowed here, for what-if questions
+    (PlanRequest refuses it). Raises UsageError where the request contradicts itself, DeviceError
+    (`costs_not_finite`) where the profile makes a cost overflow.
     """
-    _check_ram(ram_bytes, device)
+    _check_ram(ram_bytes)
     costs = costs_on(graph, device)
     _check_costs(costs, device)
     seconds = _limit("time", "step_seconds", time_ratio, step_seconds, costs.base_seconds)
@@ -69,20 +69,12 @@ def make_problem(
     )
 
 
-def _check_ram(ram_bytes: int, device: DeviceProfile) -> None:
+def _check_ram(ram_bytes: int) -> None:
     if ram_bytes < 1:
         raise UsageError(
             f"Expected a RAM budget of at least 1 byte, got {ram_bytes}.",
             code="ram_invalid",
             hint="Give the bytes that tensors may take, e.g. 512MiB.",
-        )
-    if ram_bytes > device.ram_bytes:
-        raise UsageError(
-            f"The RAM budget of {ram_bytes} bytes ({format_bytes(ram_bytes)}) is more than the "
-            f"device has: {device.ram_bytes} bytes ({format_bytes(device.ram_bytes)}).",
-            code="ram_above_device",
-            hint=f"Give at most {device.ram_bytes} bytes, or another device.",
-            details={"ram_bytes": ram_bytes, "device_ram_bytes": device.ram_bytes},
         )
 
 
