@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import REPOSITORY, run
+from tests.packaging.outside import REPOSITORY, run
 
 CONFIGURATION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 ROOT_PACKAGES = CONFIGURATION["tool"]["importlinter"]["root_packages"]
@@ -27,6 +27,7 @@ FORBIDDEN = [
     ("poet_runtime.trace", "projection_nets", "The house"),
     ("poet_service.app", "poet_cli", "The house"),
     ("device_profiles.loader", "poet_core", "The house"),
+    ("poet_cli.main", "examples", "The house"),
     ("poet_service.app", "poet_runtime", "The service plans by itself"),
     ("poet_service.app", "poet_client", "The service plans by itself"),
     ("projection_nets.trainers", "poet_solvers", "ProjectionNets train"),

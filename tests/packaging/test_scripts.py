@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import REPOSITORY, run
+from tests.packaging.outside import REPOSITORY, run
 
 FIND_PYTHON = REPOSITORY / "scripts" / "find_python.sh"
 BASH = shutil.which("bash") or "bash"
