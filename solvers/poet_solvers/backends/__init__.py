@@ -2,7 +2,7 @@
 
     solve_model(model, backend="cbc", limits=SolveLimits(wall_seconds=10)) -> BackendResult
 
-    pulp.LpProblem -> model_file (checked, scaled, exact MPS)
+    pulp.LpProblem -> model_file (checked, taken apart) -> scaling (numbers near one) -> exact MPS text
                    -> cbc | highs | gurobi (the command line, and how to read what it leaves)
                    -> process (own session, wall limit, memory cap, private folder, always removed)
                    -> BackendResult (own status, objective recomputed, answer checked row by row)

@@ -3,28 +3,22 @@
 Invariants: every number of a `LinearModel` is finite (infinite bounds are None); the caller's
 model is only read; columns and rows are renamed (x0, x1, ..., r0, ...), so no name of the caller
 reaches a solver's parser; the text is exact (`repr` of each float, where PuLP writes 12 digits).
-The text minimises `objective * objective_scale * (+1 | -1)`; `in_own_units` is the way back.
-
-Why the objective is scaled: solvers stop at absolute tolerances. CBC ends its search 1e-5 short of
-an optimum, which in joules of a small device is the whole difference between two plans.
+What is written is what `scaling` made of the model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pulp
 
 from poet_core.errors import PlanningError
 
-# The largest scaled objective coefficient lies in [2^13, 2^14): wide of CBC's and HiGHS's absolute
-# tolerances (1e-7 .. 1e-5) below, and of their "infinite" (1e20) above even as a sum.
-_OBJECTIVE_EXPONENT = 14
-# A row may be off by this fraction of its largest term (1 at least): ten times the solvers' own
-# feasibility tolerance, since integer variables are rounded before rows are checked.
-_ROW_TOLERANCE = 1e-5
+# A row may be off by this fraction of its largest term: well above the solvers' 1e-9, since
+# integer variables are rounded before rows are checked, and far below any missed constraint.
+_ROW_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,37 +51,25 @@ class LinearModel:
     objective_constant: float
     maximise: bool
 
-    @property
-    def objective_scale(self) -> float:
-        """A power of two (so scaling is exact) that brings the coefficients near 1 .. 1e4."""
-        largest = max((abs(weight) for _, weight in self.objective), default=0.0)
-        if largest == 0.0:
-            return 1.0
-        return math.ldexp(1.0, _OBJECTIVE_EXPONENT - math.frexp(largest)[1])
-
-    def in_own_units(self, solver_objective: float) -> float:
-        """An objective or bound of the MPS text as one of this model."""
-        sign = -1.0 if self.maximise else 1.0
-        return sign * solver_objective / self.objective_scale + self.objective_constant
-
-    def objective_of(self, values: Mapping[str, float]) -> float:
-        products = [weight * values[self.columns[index].name] for index, weight in self.objective]
+    def objective_of(self, point: Sequence[float]) -> float:
+        """The objective at a point given by column."""
+        products = [weight * point[index] for index, weight in self.objective]
         return math.fsum([*products, self.objective_constant])
 
-    def broken_rule(self, values: Mapping[str, float]) -> str | None:
-        """The first bound or row that `values` breaks by more than the tolerance, in words."""
-        point = [values[column.name] for column in self.columns]
+    def broken_rule(self, point: Sequence[float]) -> str | None:
+        """The first bound or row that `point` breaks by more than the tolerance, in words."""
         for column, value in zip(self.columns, point, strict=True):
+            lower = -math.inf if column.lower is None else column.lower
+            upper = math.inf if column.upper is None else column.upper
             slack = _ROW_TOLERANCE * max(1.0, abs(value))
-            if column.lower is not None and value < column.lower - slack:
-                return f"{column.name} = {value} is below its bound {column.lower}"
-            if column.upper is not None and value > column.upper + slack:
-                return f"{column.name} = {value} is above its bound {column.upper}"
+            if not lower - slack <= value <= upper + slack:
+                return f"{column.name} = {value} is outside its bounds {lower} .. {upper}"
         for row in self.rows:
             products = [weight * point[index] for index, weight in row.terms]
             excess = math.fsum(products) - row.right_hand_side
-            largest = max(map(abs, products), default=0.0)
-            slack = _ROW_TOLERANCE * max(1.0, largest, abs(row.right_hand_side))
+            largest = max((abs(weight) for _, weight in row.terms), default=1.0)
+            terms = max(map(abs, products), default=0.0)
+            slack = _ROW_TOLERANCE * max(largest, terms, abs(row.right_hand_side))
             if (row.sense != "G" and excess > slack) or (row.sense != "L" and excess < -slack):
                 return f"row {row.name} is off by {excess}"
         return None
@@ -119,11 +101,10 @@ def read_model(model: pulp.LpProblem) -> LinearModel:
 
 
 def write_mps(model: LinearModel) -> str:
-    """The model as free MPS text, minimising, objective scaled; columns x0.., rows r0.. ."""
+    """A minimisation as free MPS text; columns x0, x1, ..., rows r0, r1, ... ."""
     entries: list[list[str]] = [[] for _ in model.columns]
-    signed_scale = -model.objective_scale if model.maximise else model.objective_scale
     for index, weight in model.objective:
-        entries[index].append(f" x{index} cost {weight * signed_scale!r}")
+        entries[index].append(f" x{index} cost {weight!r}")
     for number, row in enumerate(model.rows):
         for index, weight in row.terms:
             entries[index].append(f" x{index} r{number} {weight!r}")

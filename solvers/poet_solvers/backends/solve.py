@@ -23,6 +23,7 @@ from poet_solvers.backends.highs import HighsAdapter
 from poet_solvers.backends.model_file import LinearModel, read_model, write_mps
 from poet_solvers.backends.process import ProcessEnd, log_tail, private_folder, run_solver
 from poet_solvers.backends.result import BackendResult, SolveLimits, SolveStatus
+from poet_solvers.backends.scaling import Scaled, scale
 
 BackendName = Literal["cbc", "highs", "gurobi"]
 
@@ -60,9 +61,10 @@ def solve_model(
     _check_limits(limits)
     label = _label(backend)
     linear = read_model(model)
-    start = _start_point(linear, warm_start)
+    scaled = scale(linear)
+    start = None if warm_start is None else _start_point(linear, scaled, warm_start)
     with private_folder() as folder:
-        (folder / MODEL_NAME).write_text(write_mps(linear), encoding="ascii")
+        (folder / MODEL_NAME).write_text(write_mps(scaled.model), encoding="ascii")
         left = max(_LEAST_SECONDS, limits.wall_seconds - (time.monotonic() - started))
         adapter = _ADAPTERS[backend]
         process = run_solver(
@@ -78,6 +80,7 @@ def solve_model(
             answer = adapter.read(folder, process)
     return _result(
         linear,
+        scaled,
         answer,
         proof_asked=limits.relative_gap == 0.0,
         seconds=time.monotonic() - started,
@@ -88,6 +91,7 @@ def solve_model(
 
 def _result(
     model: LinearModel,
+    scaled: Scaled,
     answer: Answer,
     *,
     proof_asked: bool,
@@ -99,17 +103,23 @@ def _result(
     objective = None
     status, message = answer.status, answer.message
     if status.has_solution and answer.point is not None:
-        values = _values(model, answer.point)
-        broken = model.broken_rule(values)
+        point = _rounded(model, scaled.point_back(answer.point))
+        broken = model.broken_rule(point)
         if broken is None:
-            objective = model.objective_of(values)
+            objective = model.objective_of(point)
+            values = {
+                column.name: value for column, value in zip(model.columns, point, strict=True)
+            }
         else:
-            status, values = SolveStatus.FAILED, {}
+            status = SolveStatus.FAILED
             message = f"{backend} gave an answer that breaks the model: {broken}."
+    bound = objective if status is SolveStatus.OPTIMAL and proof_asked else None
+    if bound is None and status is not SolveStatus.FAILED:
+        bound = _bound(scaled, answer, objective)
     return BackendResult(
         status=status,
         objective=objective,
-        bound=_bound(model, answer, status, objective, proof_asked),
+        bound=bound,
         values=values,
         seconds=seconds,
         backend=backend,
@@ -118,37 +128,26 @@ def _result(
     )
 
 
-def _bound(
-    model: LinearModel,
-    answer: Answer,
-    status: SolveStatus,
-    objective: float | None,
-    proof_asked: bool,
-) -> float | None:
+def _bound(scaled: Scaled, answer: Answer, objective: float | None) -> float | None:
     """The solver's bound in the model's units, never past the incumbent that it claims to bound."""
-    if status is SolveStatus.OPTIMAL and proof_asked:
-        return objective
-    if answer.bound is None or status in (SolveStatus.INFEASIBLE, SolveStatus.UNBOUNDED):
+    if answer.bound is None or answer.status in (SolveStatus.INFEASIBLE, SolveStatus.UNBOUNDED):
         return None
-    bound = model.in_own_units(answer.bound)
+    bound = scaled.objective_back(answer.bound)
     if objective is None:
         return bound
-    return max(bound, objective) if model.maximise else min(bound, objective)
+    return max(bound, objective) if scaled.objective_factor < 0 else min(bound, objective)
 
 
-def _values(model: LinearModel, point: Mapping[int, float]) -> dict[str, float]:
-    values = {}
-    for index, column in enumerate(model.columns):
-        value = point.get(index, 0.0)
-        values[column.name] = float(round(value)) if column.integer else value
-    return values
+def _rounded(model: LinearModel, point: list[float]) -> list[float]:
+    return [
+        float(round(value)) if column.integer else value
+        for column, value in zip(model.columns, point, strict=True)
+    ]
 
 
 def _start_point(
-    model: LinearModel, warm_start: Mapping[str, float] | None
-) -> dict[int, float] | None:
-    if warm_start is None:
-        return None
+    model: LinearModel, scaled: Scaled, warm_start: Mapping[str, float]
+) -> dict[int, float]:
     index_of = {column.name: index for index, column in enumerate(model.columns)}
     unknown = [name for name in warm_start if name not in index_of]
     if unknown or not all(math.isfinite(value) for value in warm_start.values()):
@@ -158,7 +157,7 @@ def _start_point(
             code="warm_start_invalid",
             hint="Build it from the same model that is solved.",
         )
-    return {index_of[name]: float(value) for name, value in warm_start.items()}
+    return scaled.point_forward({index_of[name]: value for name, value in warm_start.items()})
 
 
 def _check_limits(limits: SolveLimits) -> None:
