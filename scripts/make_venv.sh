@@ -33,6 +33,7 @@ if [ "$(.venv/bin/python -c "$version" 2>/dev/null)" != "$("$python" -c "$versio
   "$python" -m venv --clear .venv
 fi
 
+echo "Bringing .venv up to date (the first time takes some minutes)"
 pip=(.venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt)
 index=$(torch_index)
 if [ -n "$index" ]; then
