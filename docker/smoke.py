@@ -16,7 +16,7 @@ from typing import Any
 
 SERVER = "http://127.0.0.1:8080"
 START_SECONDS = 60
-PLAN_SECONDS = 60
+PLAN_SECONDS = 120
 MIB = 2**20
 DEVICE = "raspberry-pi-4b"
 
@@ -118,13 +118,9 @@ def check_plans() -> str:
     budget_bytes = refusal["floor_bytes"] + MIB
 
     status, answer = ask(budget_bytes)
-    expect(status in {200, 201, 202}, "a budget above the floor is accepted", answer)
-    deadline = time.monotonic() + PLAN_SECONDS
-    while "plan" not in answer or answer["plan"] is None:
-        expect(time.monotonic() < deadline, "the plan arrives in time", answer)
-        time.sleep(0.2)
-        status, answer = call("GET", f"/v1/plans/{answer['id']}")
-        expect(status == 200, "the plan can be asked for", answer)
+    expect(status == 200, "a budget above the floor gets a plan", answer)
+    status, again = call("GET", f"/v1/plans/{answer['id']}")
+    expect(status == 200 and again == answer, "the plan can be asked for again", again)
 
     instructions = answer["plan"]["instructions"]
     computed = {item["op"] for item in instructions if item["do"] == "compute"}
