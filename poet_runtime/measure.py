@@ -1,0 +1,168 @@
+"""What an op takes on this machine: the memory it allocates and frees inside, and its seconds.
+
+Each distinct op is run alone on random operands of the same shapes, strides and dtypes (integers
+are zeros, valid as indices). Workspace is the peak of the allocator's own events during the call,
+less the outputs that stay; kernels that allocate behind the allocator's back (MKL's packing
+buffers) are not seen. Events of the calling thread count, and in PyTorch's CPU kernels it is that
+thread which allocates. Invariant: what is measured also checks the trace: an output that is laid
+out otherwise, or shares memory with an operand, is an error.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._autograd import _disable_profiler_legacy, _enable_profiler_legacy
+from torch._C._profiler import ProfilerConfig, ProfilerState, _ExperimentalConfig
+
+from poet_core.errors import TraceError
+from poet_runtime.drafts import Draft, map_specs, specs_in
+from poet_runtime.program import TensorSpec
+
+_TIMED_RUNS = 3  # the median of three survives one interruption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """Workspace in bytes; seconds where they were asked for."""
+
+    workspace_bytes: int
+    seconds: float | None = None
+
+
+class Measurer:
+    """Measures drafts; equal ones once. `sizes`: bytes of each storage."""
+
+    def __init__(self, sizes: Sequence[int], *, seconds: bool = False) -> None:
+        self._sizes = sizes
+        self._seconds = seconds
+
+    def measure(self, draft: Draft) -> Measurement:
+        """Measure one op. Raises TraceError (`output_differs`) where the trace is wrong about it."""
+        key = (_signature(draft, self._sizes), self._seconds, torch.get_num_threads())
+        if key not in _KNOWN:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                _KNOWN[key] = self._run(draft)
+        return _KNOWN[key]
+
+    def _run(self, draft: Draft) -> Measurement:
+        operands = self._operands(draft)
+        args = map_specs(lambda spec: tensor_of(spec, operands[spec.storage]), draft.args)
+        kwargs = map_specs(lambda spec: tensor_of(spec, operands[spec.storage]), dict(draft.kwargs))
+        # The first run may fill caches; what it allocates besides is workspace as well.
+        workspace = max(self._peak(draft, operands, args, kwargs) for _ in range(2))
+        if not self._seconds:
+            return Measurement(workspace_bytes=workspace)
+        taken: list[float] = []
+        for _ in range(_TIMED_RUNS):
+            begin = time.perf_counter()
+            draft.function(*args, **kwargs)
+            taken.append(time.perf_counter() - begin)
+        return Measurement(workspace_bytes=workspace, seconds=statistics.median(taken))
+
+    def _operands(self, draft: Draft) -> dict[int, Tensor]:
+        dtype_of = {spec.storage: spec.dtype for spec in specs_in((draft.args, draft.kwargs))}
+        generator = torch.Generator().manual_seed(0)
+        return {
+            storage: _filled(self._sizes[storage], dtype, generator)
+            for storage, dtype in dtype_of.items()
+        }
+
+    def _peak(
+        self, draft: Draft, operands: Mapping[int, Tensor], args: Any, kwargs: Mapping[str, Any]
+    ) -> int:
+        returned: list[Any] = []
+        peak = allocator_peak(lambda: returned.append(draft.function(*args, **kwargs)))
+        kept = self._check_outputs(draft, operands, returned[0])
+        return max(0, peak - kept)
+
+    def _check_outputs(self, draft: Draft, operands: Mapping[int, Tensor], returned: Any) -> int:
+        """Bytes of the outputs that stay, checked against the trace."""
+        if not draft.outputs:
+            return 0
+        outputs = returned if isinstance(returned, tuple | list) else (returned,)
+        owners = {tensor.untyped_storage().data_ptr() for tensor in operands.values()}
+        kept = 0
+        for spec, output in zip(draft.outputs, outputs, strict=True):
+            if spec is None:
+                continue
+            storage = output.untyped_storage()
+            size = self._sizes[spec.storage]
+            as_traced = storage.nbytes() == size and _lies_as(output, spec)
+            if not as_traced or (size and storage.data_ptr() in owners):
+                raise TraceError(
+                    f"Op {draft.name} ({draft.kind}): expected an output of {size} bytes of its "
+                    f"own, {spec.dtype} {spec.size} with strides {spec.stride}; the kernel gives "
+                    f"{storage.nbytes()} bytes, {output.dtype} {tuple(output.shape)} with strides "
+                    f"{tuple(output.stride())}.",
+                    code="output_differs",
+                    hint="This operator's shape function disagrees with its CPU kernel; write this "
+                    "part of the model with other operations.",
+                    details={"op": draft.name, "kind": draft.kind},
+                )
+            kept += size
+        return kept
+
+
+def allocator_peak(call: Callable[[], object]) -> int:
+    """Highest sum of the CPU allocator's events in this thread while `call` runs, in bytes."""
+    config = ProfilerConfig(
+        ProfilerState.CPU, False, True, False, False, False, _ExperimentalConfig()
+    )
+    _enable_profiler_legacy(config)
+    try:
+        call()
+    finally:
+        records = _disable_profiler_legacy()
+    live = peak = 0
+    for thread_records in records:
+        for event in thread_records:
+            if str(event.kind()) == "memory_alloc":
+                live += event.cpu_memory_usage()
+                peak = max(peak, live)
+    return peak
+
+
+def tensor_of(spec: TensorSpec, storage: Tensor) -> Tensor:
+    """The tensor that `spec` describes, on a flat byte tensor that is its storage."""
+    tensor = torch.empty(0, dtype=spec.dtype)
+    tensor.set_(storage.untyped_storage(), spec.offset, spec.size, spec.stride)
+    return tensor
+
+
+_KNOWN: dict[Any, Measurement] = {}
+
+
+def _filled(size_bytes: int, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+    """A storage of uniform numbers in [0, 1), or of zeros for integers, as a flat tensor."""
+    count = size_bytes // dtype.itemsize
+    if dtype.is_floating_point and dtype.itemsize > 1:
+        return torch.rand(count, dtype=dtype, generator=generator)
+    return torch.zeros(count, dtype=dtype)
+
+
+def _lies_as(output: Tensor, spec: TensorSpec) -> bool:
+    same = output.dtype == spec.dtype and tuple(output.shape) == spec.size
+    pairs = zip(spec.size, output.stride(), spec.stride, strict=True)
+    # A dimension of one element, and every one of an empty tensor, has no stride to speak of.
+    strides = not output.numel() or all(a == b for size, a, b in pairs if size != 1)
+    return same and strides and output.storage_offset() == spec.offset
+
+
+def _signature(draft: Draft, sizes: Sequence[int]) -> str:
+    """Equal for ops that do the same work: storages by order of appearance, names left out."""
+    local: dict[int, int] = {}
+    for storage in draft.operands + draft.writes:
+        local.setdefault(storage, len(local))
+    alike = draft.renumbered(local)
+    args = [arg for arg in alike.args if not isinstance(arg, str)] if draft.mutates else alike.args
+    rule = getattr(draft.function, "__self__", None)
+    switches = getattr(rule, "structure", None)
+    bytes_by_storage = [sizes[storage] for storage in local]
+    return repr((draft.kind, args, alike.kwargs, alike.outputs, switches, bytes_by_storage))

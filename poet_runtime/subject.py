@@ -1,0 +1,167 @@
+"""What is traced, made empty: model, loss and batch as one module over fake parameters.
+
+Fake tensors have shapes and no memory, so tracing allocates neither weights nor activations. Tied
+parameters are one parameter here, under the first name that the model gives them; the model's own
+forward runs unchanged, through `torch.func.functional_call`, on these.
+
+    FakeStep(p0, p1, .., b0, ..)(batch tensors) -> loss_fn(model(*batch[:-1]), batch[-1])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+import torch.fx.traceback
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from poet_core.errors import TraceError
+
+MODULE_KEY = "poet_module"
+"""Key of the module path in the metadata of traced nodes."""
+
+
+class FakeStep(nn.Module):
+    """The step as one function of flat tensors. `parameter_names` and `buffer_names` map this
+    module's names (p0, b0) to the model's own."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: Callable[[Any, Any], Tensor],
+        batch: tuple[Any, ...],
+        mode: FakeTensorMode,
+    ) -> None:
+        super().__init__()
+        leaves, self._batch_form = pytree.tree_flatten(batch)
+        self._leaves = leaves
+        self._tensor_at = [at for at, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+        self.fake_batch = tuple(
+            _faked(leaves[at], mode, f"tensor {position} of the batch")
+            for position, at in enumerate(self._tensor_at)
+        )
+        self.parameter_names: dict[str, str] = {}
+        self.buffer_names: dict[str, str] = {}
+        # A tuple hides it: the model's real parameters must not become this module's.
+        self._whole = (_Whole(model, loss_fn),)
+        for number, (name, parameter) in enumerate(model.named_parameters()):
+            fake = nn.Parameter(
+                _faked(parameter, mode, f"parameter {name}"), requires_grad=parameter.requires_grad
+            )
+            self.register_parameter(f"p{number}", fake)
+            self.parameter_names[f"p{number}"] = name
+        for number, (name, buffer) in enumerate(model.named_buffers()):
+            self.register_buffer(f"b{number}", _faked(buffer, mode, f"buffer {name}"))
+            self.buffer_names[f"b{number}"] = name
+        _check_separate(model)
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        leaves = list(self._leaves)
+        for at, tensor in zip(self._tensor_at, tensors, strict=True):
+            leaves[at] = tensor
+        batch = pytree.tree_unflatten(leaves, self._batch_form)
+        names = {**self.parameter_names, **self.buffer_names}
+        state = {f"model.{name}": getattr(self, own) for own, name in names.items()}
+        (whole,) = self._whole
+        with _module_paths(whole.model):
+            loss = torch.func.functional_call(whole, state, (batch,))
+        return _checked_loss(loss)
+
+
+class _Whole(nn.Module):
+    """Model and loss under one roof: a loss that looks at the model's weights sees the fake ones."""
+
+    def __init__(self, model: nn.Module, loss_fn: Callable[[Any, Any], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        # Hidden: a loss module's own tensors are constants of the step.
+        self._loss_fn = (loss_fn,)
+
+    def forward(self, batch: tuple[Any, ...]) -> Any:
+        return self._loss_fn[0](self.model(*batch[:-1]), batch[-1])
+
+
+@contextmanager
+def _module_paths(model: nn.Module) -> Iterator[None]:
+    """Inside, each traced node learns the path of the innermost module that runs."""
+    with ExitStack() as handles:
+        for path, module in model.named_modules():
+            running: list[ExitStack] = []
+
+            def enter(_module: Any, _args: Any, path: str = path, running: list[ExitStack] = running) -> None:  # fmt: skip
+                scope = ExitStack()
+                scope.enter_context(torch.fx.traceback.annotate({MODULE_KEY: path}))
+                running.append(scope)
+
+            def leave(_module: Any, _args: Any, _output: Any, running: list[ExitStack] = running) -> None:  # fmt: skip
+                if running:
+                    running.pop().close()
+
+            for handle in (
+                module.register_forward_pre_hook(enter, prepend=True),
+                module.register_forward_hook(leave, always_call=True),
+            ):
+                handles.callback(handle.remove)
+        yield
+
+
+def _checked_loss(loss: Any) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
+        got = (
+            f"a {loss.dtype} tensor of shape {tuple(loss.shape)}"
+            if isinstance(loss, Tensor)
+            else f"a {type(loss).__name__}"
+        )
+        raise TraceError(
+            f"Expected the loss function to return one real number as a tensor, got {got}.",
+            code="loss_not_scalar",
+            hint="Reduce the loss, for example with .mean(); return only the loss.",
+        )
+    if not loss.requires_grad:
+        raise TraceError(
+            "Expected a loss that depends on a trainable parameter, got one without a gradient.",
+            code="nothing_to_train",
+            hint="Check requires_grad of the parameters, and for detach() or no_grad() on the way.",
+        )
+    # AOTAutograd returns the base of a view instead of the view.
+    return loss.clone() if loss._is_view() else loss
+
+
+def _faked(tensor: Tensor, mode: FakeTensorMode, what: str) -> Tensor:
+    """A fake tensor with the same layout in a storage of its own."""
+    if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
+        kind = "complex" if tensor.is_complex() else str(tensor.layout)
+        raise TraceError(
+            f"Expected dense real tensors, got {what} ({kind}, {tensor.dtype}).",
+            code="tensor_unsupported",
+            hint="Use dense real tensors: sparse=False for embeddings, view_as_real for complex.",
+        )
+    if tensor.device.type not in ("cpu", "meta"):
+        raise TraceError(
+            f"Expected tensors on the CPU, got {what} on {tensor.device}.",
+            code="device_unsupported",
+            hint="Move model and batch to the CPU before tracing: .cpu().",
+        )
+    with mode:
+        return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
+
+
+def _check_separate(model: nn.Module) -> None:
+    """Refuse two tensors of the model in one memory: an update of one would change the other."""
+    owners: dict[int, str] = {}
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if not tensor.numel():
+            continue
+        storage = tensor.untyped_storage()._cdata
+        if storage in owners:
+            raise TraceError(
+                f"Expected {name} to have memory of its own, got a view that shares it with "
+                f"{owners[storage]}.",
+                code="parameters_overlap",
+                hint="Tie parameters by assigning the same nn.Parameter, or clone one of them.",
+            )
+        owners[storage] = name

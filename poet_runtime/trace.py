@@ -1,0 +1,273 @@
+"""trace: model, loss, optimizer and one batch -> Program.
+
+    export_joint    forward and backward as one ATen program, on fake tensors   (aten_export)
+    lower           which tensors share memory: storages and ops                (storages)
+    pruned ..       dead code, gradients added in place and laid out            (accumulation)
+    place_updates   an update as soon as its gradient is complete               (placement)
+    finish          storages numbered, workspace measured, graph and calls      (here, measure)
+
+Invariant: neither model, optimizer, batch nor the generator is changed, and nothing of the size of
+weights or activations is allocated, except one op's operands at a time where workspace is measured.
+
+The program's arithmetic is eager PyTorch's own, bit for bit at the same thread count, with one
+exception: `nn.LSTM` is traced as its cell's ATen ops, which oneDNN's fused kernel (eager's default
+in float32) does not match; with torch.backends.mkldnn off, eager runs those ops too. Dropout is traced as
+native_dropout with a byte mask, which draws the same numbers and gives the same bits.
+
+Batch: a tuple whose last element is the target: loss = loss_fn(model(*batch[:-1]), batch[-1]).
+Tensors that the model holds without registering them, and tensors of a loss module, are constants.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from poet_core.errors import TraceError
+from poet_core.graph import Op, Role, Storage, TrainingGraph
+from poet_runtime.accumulation import accumulated_in_place, laid_out, pruned
+from poet_runtime.aten_export import export_joint
+from poet_runtime.drafts import Block, Draft
+from poet_runtime.measure import Measurement, Measurer
+from poet_runtime.optimizers import check_optimizer, rules_for, state_of
+from poet_runtime.placement import Update, place_updates, write_backs
+from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec
+from poet_runtime.storages import Lowered, lower
+
+
+def trace(
+    model: nn.Module,
+    loss_fn: Callable[[Any, Any], Tensor],
+    optimizer: torch.optim.Optimizer,
+    batch: tuple[Any, ...],
+    *,
+    measure_workspace: bool = True,
+    measure_seconds: bool = False,
+    name: str = "",
+) -> Program:
+    """The whole training step as a Program.
+
+    `batch` holds tensors or nested structures of them; only shapes, strides and dtypes count.
+    `measure_workspace`: run each distinct op once on random data (seconds for small models); without
+    it, workspace is only what an op returns and nobody uses, and a plan may not fit.
+    `measure_seconds` also times each op. Raises TraceError; its code says what is unsupported.
+    """
+    _check_arguments(model, batch)
+    check_optimizer(optimizer)
+    lowered = lower(export_joint(model, loss_fn, batch))
+    assert lowered.loss is not None
+    drafts, rules, states = _whole_step(lowered, model, optimizer)
+    numbering = _numbering(lowered, drafts)
+    measurer = (
+        Measurer([block.size_bytes for block in lowered.blocks], seconds=measure_seconds)
+        if measure_workspace or measure_seconds
+        else None
+    )
+    loss = lowered.loss.storage
+    storages = tuple(
+        _storage(number, lowered.blocks[block], result=block == loss)
+        for block, number in numbering.items()
+    )
+    graph = TrainingGraph(
+        storages=storages,
+        ops=tuple(
+            _op(at, draft, numbering, lowered.blocks, measurer) for at, draft in enumerate(drafts)
+        ),
+        rng_state_bytes=torch.get_rng_state().nbytes if any(d.random for d in drafts) else 0,
+        conditions=_conditions(model),
+        name=name,
+    )
+    return Program(
+        graph=graph,
+        calls=tuple(_call(draft, numbering) for draft in drafts),
+        bindings=tuple(_bindings(lowered, states, numbering)),
+        loss=_moved(lowered.loss, numbering),
+        update_rules=rules,
+    )
+
+
+def _check_arguments(model: object, batch: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TraceError(
+            f"Expected the model to be a torch.nn.Module, got {type(model).__name__}.",
+            code="model_unsupported",
+        )
+    if not isinstance(batch, tuple) or len(batch) < 2:
+        got = f"a tuple of {len(batch)}" if isinstance(batch, tuple) else type(batch).__name__
+        raise TraceError(
+            f"Expected the batch as a tuple of the model's inputs and the target, got {got}.",
+            code="batch_not_tuple",
+            hint="Pass (input, target); the last element is the target, None if there is none.",
+        )
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            raise TraceError(
+                f"Expected parameters without hooks, got one on {name}.",
+                code="parameter_hooks",
+                hint="A hook is Python that the traced step does not run; remove it.",
+            )
+
+
+def _whole_step(
+    lowered: Lowered, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[list[Draft], tuple[Any, ...], dict[tuple[str, str], TensorSpec]]:
+    """All drafts in document order, the update rules, and the optimizer's state tensors."""
+    assert lowered.loss is not None
+    rules = rules_for(optimizer, model, lowered.gradients)
+    trained = {name for _, names in rules for name in names}
+    if not trained:
+        raise TraceError(
+            "Expected the optimizer to hold a parameter that gets a gradient, got none.",
+            code="nothing_to_train",
+            hint="Build the optimizer from the parameters of this model.",
+        )
+    gradients = {name: spec for name, spec in lowered.gradients.items() if name in trained}
+    kept = {lowered.loss.storage, *(spec.storage for spec in lowered.new_buffers.values())}
+    wanted = kept | {spec.storage for spec in gradients.values()}
+    drafts = pruned(lowered.drafts, lowered.blocks, wanted)
+    drafts, gradients = accumulated_in_place(drafts, lowered.blocks, gradients)
+    drafts, gradients = laid_out(drafts, lowered.blocks, gradients, lowered.parameters)
+    states: dict[tuple[str, str], TensorSpec] = {}
+    updates: list[Update] = []
+    parameters = dict(model.named_parameters())
+    for rule, names in rules:
+        for name in names:
+            spec = lowered.parameters[name]
+            for key in rule.state_keys():
+                known = state_of(optimizer, parameters[name], key)
+                states[name, key] = _state_spec(lowered, f"{name}.{key}", spec, known)
+            updates.append(
+                Update(
+                    name=name,
+                    module=name.rpartition(".")[0],
+                    rule=rule,
+                    parameter=spec,
+                    gradient=gradients[name],
+                    state=tuple(states[name, key] for key in rule.state_keys()),
+                )
+            )
+    drafts = place_updates(drafts, updates, lowered.blocks, kept)
+    drafts += write_backs(lowered.new_buffers, lowered.buffers)
+    return drafts, tuple(rule for rule, _ in rules), states
+
+
+def _state_spec(
+    lowered: Lowered, name: str, parameter: TensorSpec, known: Tensor | None
+) -> TensorSpec:
+    """A state tensor lies as the optimizer holds it, or as `zeros_like` will make it."""
+    size = parameter.size
+    stride = parameter.stride if known is None else tuple(known.stride())
+    dtype = parameter.dtype if known is None else known.dtype
+    form = torch.empty_strided(size, stride, dtype=dtype, device="meta")
+    storage = lowered.add_block(
+        Block(
+            name=name,
+            size_bytes=form.untyped_storage().nbytes(),
+            role=Role.OPTIMIZER_STATE,
+            persistent=True,
+        )
+    )
+    return TensorSpec(storage=storage, dtype=dtype, size=size, stride=stride)
+
+
+def _numbering(lowered: Lowered, drafts: Sequence[Draft]) -> dict[int, int]:
+    """Final numbers: what persists, the inputs that are used, then the rest as it is born."""
+    touched = dict.fromkeys(
+        storage for draft in drafts for storage in draft.operands + draft.changes
+    )
+    persistent = [at for at, block in enumerate(lowered.blocks) if block.persistent]
+    inputs = [spec.storage for spec in lowered.batch if spec.storage in touched]
+    born = [storage for storage in touched if lowered.blocks[storage].transient]
+    return {block: number for number, block in enumerate((*persistent, *inputs, *born))}
+
+
+def _storage(number: int, block: Block, *, result: bool) -> Storage:
+    return Storage(
+        id=number,
+        name="loss" if result else block.name,
+        size_bytes=block.size_bytes,
+        role=Role.RESULT if result else block.role,
+        persistent=block.persistent,
+        result=result,
+    )
+
+
+def _op(
+    number: int,
+    draft: Draft,
+    numbering: Mapping[int, int],
+    blocks: Sequence[Block],
+    measurer: Measurer | None,
+) -> Op:
+    measured = (
+        Measurement(workspace_bytes=draft.unused_bytes)
+        if measurer is None
+        else measurer.measure(draft)
+    )
+
+    def numbered(storages: Iterable[int]) -> tuple[int, ...]:
+        return tuple(numbering[storage] for storage in storages)
+
+    touched = (*draft.reads, *draft.writes, *draft.mutates)
+    return Op(
+        id=number,
+        name=draft.name,
+        kind=draft.kind,
+        phase=draft.phase,
+        reads=numbered(draft.reads),
+        writes=numbered(draft.writes),
+        mutates=numbered(draft.mutates),
+        module=draft.module,
+        flops=draft.flops,
+        bytes_moved=sum(blocks[storage].size_bytes for storage in touched),
+        workspace_bytes=measured.workspace_bytes,
+        seconds=measured.seconds,
+        recomputable=draft.recomputable,
+        random=draft.random,
+    )
+
+
+def _call(draft: Draft, numbering: Mapping[int, int]) -> OpCall:
+    moved = draft.renumbered(numbering)
+    return OpCall(
+        function=moved.function, args=moved.args, kwargs=moved.kwargs, outputs=moved.outputs
+    )
+
+
+def _moved(spec: TensorSpec, numbering: Mapping[int, int]) -> TensorSpec:
+    return TensorSpec(
+        storage=numbering[spec.storage],
+        dtype=spec.dtype,
+        size=spec.size,
+        stride=spec.stride,
+        offset=spec.offset,
+    )
+
+
+def _bindings(
+    lowered: Lowered,
+    states: Mapping[tuple[str, str], TensorSpec],
+    numbering: Mapping[int, int],
+) -> Iterable[Binding]:
+    for name, spec in {**lowered.parameters, **lowered.buffers}.items():
+        yield Binding(spec=_moved(spec, numbering), owner=Owner.MODULE, name=name)
+    for (name, key), spec in states.items():
+        yield Binding(spec=_moved(spec, numbering), owner=Owner.OPTIMIZER, name=name, state_key=key)
+    for spec, value in lowered.constants:
+        yield Binding(spec=_moved(spec, numbering), owner=Owner.CONSTANT, value=value)
+    for position, spec in enumerate(lowered.batch):
+        if spec.storage in numbering:
+            yield Binding(spec=_moved(spec, numbering), owner=Owner.BATCH, position=position)
+
+
+def _conditions(model: nn.Module) -> dict[str, str]:
+    dtypes = Counter(str(parameter.dtype) for parameter in model.parameters())
+    return {
+        "threads": str(torch.get_num_threads()),
+        "dtype": dtypes.most_common(1)[0][0].removeprefix("torch."),
+        "torch": str(torch.__version__),
+    }
