@@ -22,16 +22,30 @@ from poet_solvers.backends.result import SolveLimits, SolveStatus
 MODEL_NAME = "model.mps"
 _JOB_NAME = "job.json"
 _ANSWER_NAME = "answer.json"
+# What C++, Python, the dynamic loader and OpenBLAS say when an allocation fails.
+_OUT_OF_MEMORY = (
+    "bad_alloc",
+    "MemoryError",
+    "out of memory",
+    "Out of memory",
+    "Cannot allocate memory",
+    "failed to map segment",
+    "Memory allocation still failed",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a solver left: `point` by column (a missing one is 0), `bound` in the units of the MPS."""
+    """What a solver left: `point` by column (a missing one is 0), `bound` in the units of the MPS.
+
+    `or_infeasible` goes with UNBOUNDED: the solver did not look which of the two it is.
+    """
 
     status: SolveStatus
     message: str
     point: Mapping[int, float] | None = None
     bound: float | None = None
+    or_infeasible: bool = False
 
 
 class Adapter(Protocol):
@@ -43,7 +57,7 @@ class Adapter(Protocol):
     def command(
         self, folder: Path, limits: SolveLimits, warm_start: Mapping[int, float] | None
     ) -> list[str]:
-        """The command line (absolute program first); may write more files into `folder`."""
+        """The command line (absolute program first), run inside `folder`; may add files there."""
 
     def read(self, folder: Path, process: ProcessResult) -> Answer:
         """What the ended process left in `folder` and in its log."""
@@ -58,9 +72,8 @@ def limit_status(status: SolveStatus, *, has_point: bool) -> SolveStatus:
 
 def crash_answer(process: ProcessResult) -> Answer:
     """The answer of a solver that left none."""
-    out_of_memory = ("bad_alloc", "MemoryError", "out of memory", "Out of memory")
     # 137: killed by SIGKILL, and not by us, which is what the kernel does when memory is short.
-    if process.exit_status == 137 or any(sign in process.log for sign in out_of_memory):
+    if process.exit_status == 137 or any(sign in process.log for sign in _OUT_OF_MEMORY):
         return Answer(status=SolveStatus.MEMORY, message=SolveStatus.MEMORY.sentence)
     return Answer(
         status=SolveStatus.FAILED,
@@ -73,23 +86,30 @@ def python_command(
 ) -> list[str]:
     """The command line of a solver that is driven by one of our child scripts."""
     job = {
-        "model": str(folder / MODEL_NAME),
-        "answer": str(folder / _ANSWER_NAME),
+        "model": MODEL_NAME,
+        "answer": _ANSWER_NAME,
         "wall_seconds": limits.wall_seconds,
         "relative_gap": limits.relative_gap,
         "threads": limits.threads,
         "seed": limits.seed,
         "start": None if warm_start is None else sorted(warm_start.items()),
     }
-    job_path = folder / _JOB_NAME
-    job_path.write_text(json.dumps(job), encoding="utf-8")
-    return [sys.executable, "-I", str(script), str(job_path)]
+    (folder / _JOB_NAME).write_text(json.dumps(job), encoding="utf-8")
+    # Not -I, which would hide packages that were installed with `pip install --user`.
+    return [sys.executable, "-E", "-P", str(script), _JOB_NAME]
 
 
 def python_answer(
-    folder: Path, process: ProcessResult, statuses: Mapping[str, SolveStatus]
+    folder: Path,
+    process: ProcessResult,
+    statuses: Mapping[str, SolveStatus],
+    *,
+    infeasible_or_unbounded: str,
 ) -> Answer:
-    """Reads a child script's answer: {"status", "bound" or null, "values" or null}."""
+    """Reads a child script's answer: {"status", "bound" or null, "values" or null}.
+
+    `infeasible_or_unbounded` is the solver's name for not having looked which of the two it is.
+    """
     try:
         left = json.loads((folder / _ANSWER_NAME).read_text(encoding="utf-8"))
         name = str(left["status"])
@@ -106,6 +126,7 @@ def python_answer(
         message=f"{name}: {status.sentence}",
         point=point,
         bound=float(bound) if bound is not None and math.isfinite(bound) else None,
+        or_infeasible=name == infeasible_or_unbounded,
     )
 
 

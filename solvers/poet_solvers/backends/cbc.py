@@ -20,8 +20,9 @@ from poet_solvers.backends.result import SolveLimits, SolveStatus
 
 _SOLUTION_NAME = "solution.txt"
 _START_NAME = "start.mst"
+_AMBIGUOUS = "infeasible or unbounded"  # its preprocessing; the solution file says "infeasible"
 _NO_POINT = "(no integer solution - continuous used)"
-# CBC's default absolute gaps (1e-10) and increment (1e-5) are kept: the objective is scaled to 1e4.
+# CBC's default absolute gap (1e-10) and increment (1e-5) are kept: costs are scaled to 1e4.
 _TOLERANCE = "1e-9"
 
 # Every text with which CBC 2.10 can begin a solution file (read off CbcSolver.cpp).
@@ -70,7 +71,7 @@ class CbcAdapter:
         self, folder: Path, limits: SolveLimits, warm_start: Mapping[int, float] | None
     ) -> list[str]:
         path = _binary()
-        arguments = [str(path), str(folder / MODEL_NAME)]
+        arguments = [str(path), MODEL_NAME]
         arguments += ["-sec", repr(limits.wall_seconds), "-timeMode", "elapsed"]
         arguments += ["-ratioGap", repr(limits.relative_gap)]
         arguments += ["-primalT", _TOLERANCE, "-integerT", _TOLERANCE]
@@ -79,10 +80,9 @@ class CbcAdapter:
         if limits.threads > 1:
             arguments += ["-threads", str(limits.threads)]
         if warm_start is not None:
-            start_path = folder / _START_NAME
-            start_path.write_text(_start_text(warm_start), encoding="ascii")
-            arguments += ["-mipstart", str(start_path)]
-        return [*arguments, "-solve", "-solution", str(folder / _SOLUTION_NAME)]
+            (folder / _START_NAME).write_text(_start_text(warm_start), encoding="ascii")
+            arguments += ["-mipstart", _START_NAME]
+        return [*arguments, "-solve", "-solution", _SOLUTION_NAME]
 
     def read(self, folder: Path, process: ProcessResult) -> Answer:
         try:
@@ -109,6 +109,8 @@ def _answer(text: str, log: str) -> Answer:
     if words not in SOLUTION_STATUSES:
         return Answer(status=SolveStatus.FAILED, message=f"Unknown CBC status {words!r}.")
     claimed = limit_status(_agreed(SOLUTION_STATUSES[words], log), has_point=has_point)
+    if claimed is SolveStatus.INFEASIBLE and _AMBIGUOUS in log:
+        return Answer(status=SolveStatus.UNBOUNDED, message=_AMBIGUOUS, or_infeasible=True)
     return Answer(
         status=claimed,
         message=f"{words}: {claimed.sentence}",

@@ -50,7 +50,7 @@ class GurobiAdapter:
         return python_command(script, folder, limits, warm_start)
 
     def read(self, folder: Path, process: ProcessResult) -> Answer:
-        return python_answer(folder, process, MODEL_STATUSES)
+        return python_answer(folder, process, MODEL_STATUSES, infeasible_or_unbounded="INF_OR_UNBD")
 
 
 @functools.cache

@@ -21,7 +21,7 @@ MODEL_STATUSES: Mapping[str, SolveStatus] = {
     "kModelEmpty": SolveStatus.OPTIMAL,
     "kOptimal": SolveStatus.OPTIMAL,
     "kInfeasible": SolveStatus.INFEASIBLE,
-    # The child solves again without presolve, so this is left only where that did not help either.
+    # Rare, since the child then solves again without presolve.
     "kUnboundedOrInfeasible": SolveStatus.UNBOUNDED,
     "kUnbounded": SolveStatus.UNBOUNDED,
     "kObjectiveBound": SolveStatus.FEASIBLE,
@@ -49,4 +49,6 @@ class HighsAdapter:
         return python_command(script, folder, limits, warm_start)
 
     def read(self, folder: Path, process: ProcessResult) -> Answer:
-        return python_answer(folder, process, MODEL_STATUSES)
+        return python_answer(
+            folder, process, MODEL_STATUSES, infeasible_or_unbounded="kUnboundedOrInfeasible"
+        )

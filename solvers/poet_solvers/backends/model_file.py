@@ -19,6 +19,8 @@ from poet_core.errors import PlanningError
 # A row may be off by this fraction of its largest term: well above the solvers' 1e-9, since
 # integer variables are rounded before rows are checked, and far below any missed constraint.
 _ROW_TOLERANCE = 1e-6
+# MPS for "no bound": CBC takes 1e30 and more for infinite, HiGHS and Gurobi 1e20 and more.
+_ABSENT_BOUND = 1e30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,16 @@ class LinearModel:
         """The objective at a point given by column."""
         products = [weight * point[index] for index, weight in self.objective]
         return math.fsum([*products, self.objective_constant])
+
+    @property
+    def objective_is_bounded(self) -> bool:
+        """True when the bounds of the columns alone keep the objective from improving for ever."""
+        for index, weight in self.objective:
+            wants_less = (weight > 0) != self.maximise
+            column = self.columns[index]
+            if (column.lower if wants_less else column.upper) is None:
+                return False
+        return True
 
     def broken_rule(self, point: Sequence[float]) -> str | None:
         """The first bound or row that `point` breaks by more than the tolerance, in words."""
@@ -138,12 +150,12 @@ def _column_lines(model: LinearModel, entries: list[list[str]]) -> Iterator[str]
 
 
 def _bound_lines(index: int, column: Column) -> list[str]:
-    """Both bounds always said: what a reader assumes for an unsaid one differs by solver."""
-    if column.lower is None and column.upper is None:
-        return [f" FR BND x{index}"]
-    lower = f" MI BND x{index}" if column.lower is None else f" LO BND x{index} {column.lower!r}"
-    upper = f" PL BND x{index}" if column.upper is None else f" UP BND x{index} {column.upper!r}"
-    return [lower, upper]
+    """Both bounds always said, as numbers: what a reader assumes for an unsaid one differs by
+    solver, and CBC stumbles over MI and FR.
+    """
+    lower = -_ABSENT_BOUND if column.lower is None else column.lower
+    upper = _ABSENT_BOUND if column.upper is None else column.upper
+    return [f" LO BND x{index} {lower!r}", f" UP BND x{index} {upper!r}"]
 
 
 def _column(variable: pulp.LpVariable) -> Column:

@@ -137,8 +137,9 @@ def _how(exit_status: int, cancelled: bool) -> ProcessEnd:
 def _environment() -> dict[str, str]:
     """What a solver may see: enough to find libraries and a licence, none of the caller's secrets.
 
-    OMP_NUM_THREADS is left out on purpose: each solver is told its thread count itself.
+    OMP_NUM_THREADS is left out on purpose: each solver is told its thread count itself. numpy, which
+    highspy loads and nobody uses, would reserve memory for OpenBLAS threads.
     """
     wanted = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "GRB_LICENSE_FILE", "GUROBI_HOME")
     kept = {name: os.environ[name] for name in wanted if name in os.environ}
-    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1"}

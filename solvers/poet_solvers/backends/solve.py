@@ -101,7 +101,7 @@ def _result(
 ) -> BackendResult:
     values: dict[str, float] = {}
     objective = None
-    status, message = answer.status, answer.message
+    status, message = _told_apart(model, answer), answer.message
     if status.has_solution and answer.point is not None:
         point = _rounded(model, scaled.point_back(answer.point))
         broken = model.broken_rule(point)
@@ -126,6 +126,13 @@ def _result(
         message=message,
         log_tail=log,
     )
+
+
+def _told_apart(model: LinearModel, answer: Answer) -> SolveStatus:
+    """Which of "infeasible or unbounded" it is, where the model's own bounds can tell."""
+    if answer.or_infeasible and model.objective_is_bounded:
+        return SolveStatus.INFEASIBLE
+    return answer.status
 
 
 def _bound(scaled: Scaled, answer: Answer, objective: float | None) -> float | None:
