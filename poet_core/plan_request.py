@@ -18,13 +18,13 @@ from poet_core.bounds import check_above_floor
 from poet_core.device import DeviceProfile
 from poet_core.device_document import device_from_document, device_to_document
 from poet_core.devices import load_device
-from poet_core.documents import DEFAULT_LIMITS, Fields, Limits, Node, refuse
-from poet_core.errors import UsageError
+from poet_core.documents import DEFAULT_LIMITS, Limits, Node, refuse
+from poet_core.errors import GraphError, UsageError
 from poet_core.graph import TrainingGraph
 from poet_core.graph_document import graph_from_document, graph_to_document
 from poet_core.plan import Allowed, Objective, Problem
 from poet_core.problem import make_problem
-from poet_core.units import format_bytes
+from poet_core.units import LARGEST_INTEGER, format_bytes
 
 BACKENDS = frozenset({"cbc", "highs"})
 """The solvers that a stranger may ask for."""
@@ -70,6 +70,7 @@ class PlanRequest:
         """The problem that is asked. Raises UsageError, DeviceError, and BudgetError
         (`ram_below_floor`) where no plan can exist."""
         profile = self.profile
+        _check_total(self.graph)
         if self.ram_bytes > profile.ram_bytes:
             raise UsageError(
                 f"The RAM budget of {self.ram_bytes} bytes ({format_bytes(self.ram_bytes)}) is "
@@ -94,6 +95,18 @@ class PlanRequest:
         )
         check_above_floor(self.graph, problem.budget, paging=self.allowed.page)
         return problem
+
+
+def _check_total(graph: TrainingGraph) -> None:
+    """Keep every sum of sizes an integer that JSON readers hold exactly."""
+    total = sum(storage.size_bytes for storage in graph.storages)
+    total += sum(op.workspace_bytes for op in graph.ops)
+    if total > LARGEST_INTEGER:
+        raise GraphError(
+            f"The storages and workspaces take {total} bytes together; expected at most 2^53 - 1.",
+            code="graph_too_large",
+            hint="Check the sizes: they are in bytes.",
+        )
 
 
 def request_to_document(request: PlanRequest) -> dict[str, Any]:

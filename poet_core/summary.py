@@ -49,7 +49,7 @@ class PlanSummary:
             gap += " (for this order)"
         return (
             f"fits: peak {format_bytes(self.peak_bytes)} of {format_bytes(self.ram_bytes)} "
-            f"({self.peak_bytes / self.keep_everything_bytes:.1%} of keep-everything), "
+            f"({self.peak_bytes / max(1, self.keep_everything_bytes):.1%} of keep-everything), "
             f"{_against(self.time_ratio)} time, {_against(self.energy_ratio)} energy, {gap}, "
             f"{format_bytes(self.flash_bytes_written)} flash written a step"
         )
