@@ -33,14 +33,7 @@ def check_optimizer(optimizer: object) -> torch.optim.Optimizer:
             hint=f"Use one of {names}, not a subclass.",
         )
     for index, group in enumerate(optimizer.param_groups):
-        for switch in _REFUSED_SWITCHES:
-            if group.get(switch):
-                raise TraceError(
-                    f"Expected an optimizer without {switch}, got {switch}=True in parameter "
-                    f"group {index}.",
-                    code="optimizer_unsupported",
-                    hint=f"Leave {switch} off.",
-                )
+        _check_group(index, group)
     if optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         raise TraceError(
             "Expected an optimizer without step hooks, got one that has some.",
@@ -48,6 +41,25 @@ def check_optimizer(optimizer: object) -> torch.optim.Optimizer:
             hint="Updates run one by one inside the step; do the hook's work around the step.",
         )
     return optimizer
+
+
+def _check_group(index: int, group: Mapping[str, Any]) -> None:
+    for switch in _REFUSED_SWITCHES:
+        if group.get(switch):
+            raise TraceError(
+                f"Expected an optimizer without {switch}, got {switch}=True in group {index}.",
+                code="optimizer_unsupported",
+                hint=f"Leave {switch} off.",
+            )
+    numbers = {key: value for key, value in group.items() if key not in ("params", "lr")}
+    for key, value in numbers.items():
+        items = value if isinstance(value, tuple | list) else (value,)
+        if any(isinstance(item, torch.Tensor) for item in items):
+            raise TraceError(
+                f"Expected {key} of group {index} to be a number, got a tensor.",
+                code="optimizer_unsupported",
+                hint="Only the learning rate may be a tensor.",
+            )
 
 
 def rules_for(

@@ -25,6 +25,7 @@ from poet_core.graph import Phase, Role
 from poet_runtime.aten_export import JointProgram
 from poet_runtime.drafts import Block, Draft
 from poet_runtime.flops import flops_of
+from poet_runtime.kernels import runnable, true_output
 from poet_runtime.program import TensorSpec
 from poet_runtime.subject import MODULE_KEY
 
@@ -79,6 +80,10 @@ class _Lowering:
         with joint.mode:
             for node in joint.module.graph.nodes:
                 self._visit(node)
+        # Outside of the mode: inside, every operation on a real tensor gives a fake one.
+        result.constants = [
+            (spec, None if value is None else value.detach()) for spec, value in result.constants
+        ]
         result.gradients = {name: self._specs[node] for name, node in joint.gradients.items()}
         result.new_buffers = {
             name: self._apart(self._specs[node], f"{name}.new")
@@ -157,14 +162,14 @@ class _Lowering:
         name = f"constant.{len(self._result.constants)}"
         spec = self._specs[node] = self._fresh(fake, name, Role.BUFFER, persistent=True)
         without_value = isinstance(value, FakeTensor) or value.is_meta
-        self._result.constants.append((spec, None if without_value else value.detach()))
+        self._result.constants.append((spec, None if without_value else value))
 
     def _call(self, node: torch.fx.Node, op: torch._ops.OpOverload) -> None:
         if op._schema.is_mutable:
             raise _unsupported(node, "changes its arguments")
         args: Any = map_aggregate(node.args, self._value)
         kwargs: Any = map_aggregate(node.kwargs, self._value)
-        output = op(*args, **kwargs)
+        output = true_output(op, args, op(*args, **kwargs))
         declared = str(op.overloadpacket) in _UNDECLARED_VIEWS or any(
             value.alias_info is not None for value in op._schema.returns
         )
@@ -229,7 +234,7 @@ class _Lowering:
             kind=_kind(op),
             phase=_phase(node),
             module=str(node.meta.get("custom", {}).get(MODULE_KEY, "")),
-            function=op,
+            function=runnable(op),
             args=tuple(called_args),
             kwargs=called_kwargs,
             outputs=(specs,) if isinstance(specs, TensorSpec) else tuple(specs),

@@ -4,7 +4,7 @@ Each rule does the arithmetic of torch.optim's default CPU loop (`_single_tensor
 the same bits) in the same order, but in place: where the gradient dies with the update it is the
 scratch memory, so an update needs no workspace. `fused=True` calls the same fused kernel as torch.
 
-Invariant: a rule holds numbers only and a call changes nothing but its tensor arguments. Which
+Invariant: a rule holds numbers only (a learning rate may be a 0-d tensor) and a call changes nothing but its tensor arguments. Which
 storages a call touches is fixed when traced; hyperparameters that decide it (`momentum` on or off,
 `weight_decay` on or off, `nesterov`, `maximize`, `fused`) may not change afterwards.
 """
@@ -50,7 +50,8 @@ class GroupRule:
                 hint="Trace again after switching one of these on or off; their values may change.",
             )
         self._numbers = {
-            key: value.item() if isinstance(value, Tensor) else value
+            # A learning rate that is a tensor stays one: its float32 arithmetic is part of the bits.
+            key: value.detach().squeeze() if isinstance(value, Tensor) else value
             for key, value in group.items()
             if key not in ("params", "betas")
         }

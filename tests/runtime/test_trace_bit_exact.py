@@ -1,0 +1,346 @@
+"""A traced step does what eager PyTorch does, bit for bit: three steps, every state tensor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from examples import bert, lstm, mlp, projection, resnet, vgg
+from poet_core.graph import Phase
+from poet_runtime.program import Program
+from poet_runtime.trace import trace
+from tests.runtime.interpreter import Interpreter, bits, eager_state, eager_step
+
+STEPS = 3
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def check_like_eager(
+    model: nn.Module,
+    loss_fn: Any,
+    optimizer: torch.optim.Optimizer,
+    batches: list[tuple[Any, ...]],
+    scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+    **options: bool,
+) -> Program:
+    """Trace, then train `model` both ways; compare all bits after every step."""
+    before = {name: bits(value) for name, value in eager_state(model, optimizer).items()}
+    generator = torch.get_rng_state()
+    program = trace(model, loss_fn, optimizer, batches[0], **options)
+    assert torch.equal(generator, torch.get_rng_state())
+    assert before == {name: bits(value) for name, value in eager_state(model, optimizer).items()}
+    interpreter = Interpreter(program, model, optimizer)
+    schedule = scheduler(optimizer) if scheduler else None
+    for batch in batches:
+        torch.manual_seed(17)
+        traced_loss = interpreter.run(batch)
+        traced_generator = torch.get_rng_state()
+        torch.manual_seed(17)
+        loss = eager_step(model, loss_fn, optimizer, batch)
+        assert bits(loss) == bits(traced_loss)
+        assert torch.equal(traced_generator, torch.get_rng_state())
+        if schedule is not None:
+            schedule.step()
+        expected, found = eager_state(model, optimizer), interpreter.state()
+        missing = {name for name in expected if name not in found}
+        assert not missing
+        for name, value in expected.items():
+            assert bits(value) == bits(found[name]), name
+    return program
+
+
+def repeated(step: Any) -> tuple[nn.Module, Any, torch.optim.Optimizer, list[tuple[Any, ...]]]:
+    model, loss_fn, optimizer, batch = step
+    return model, loss_fn, optimizer, [batch] * STEPS
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(mlp.step, id="mlp"),
+        pytest.param(vgg.step_small, id="vgg16"),
+        pytest.param(resnet.step_small, id="resnet18"),
+        pytest.param(bert.step_tiny, id="bert"),
+        pytest.param(projection.step, id="joint-adam"),
+        pytest.param(projection.step_sgd, id="joint-sgd"),
+    ],
+)
+def test_examples_train_as_in_eager_pytorch(step: Any) -> None:
+    check_like_eager(*repeated(step()))
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
+def test_lstm_trains_as_eager_does_without_the_fused_kernel() -> None:
+    with torch.backends.mkldnn.flags(enabled=False):
+        check_like_eager(*repeated(lstm.step(batch=4, length=6, width=12)))
+
+
+def test_channels_last_convolutions() -> None:
+    model, loss_fn, optimizer, (images, labels) = resnet.step_small()
+    model.to(memory_format=torch.channels_last)
+    images = images.to(memory_format=torch.channels_last)
+    check_like_eager(model, loss_fn, optimizer, [(images, labels)] * STEPS)
+
+
+def test_channels_last_input_for_a_model_that_is_not() -> None:
+    model, loss_fn, optimizer, (images, labels) = resnet.step_small()
+    images = images.to(memory_format=torch.channels_last)
+    program = check_like_eager(model, loss_fn, optimizer, [(images, labels)] * STEPS)
+    assert any(op.kind == "poet.grad_layout" for op in program.graph.ops)
+
+
+class Tied(nn.Module):
+    """One weight as embedding, hidden layer (twice) and decoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(12, 12)
+        self.hidden = nn.Linear(12, 12)
+        self.decoder = nn.Linear(12, 12, bias=False)
+        self.decoder.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states = self.embedding(tokens)
+        states = torch.tanh(self.hidden(torch.tanh(self.hidden(states))))
+        logits: Tensor = self.decoder(states).flatten(0, 1)
+        return logits
+
+
+def test_tied_weights_are_one_parameter_and_their_gradients_add_up_in_place() -> None:
+    torch.manual_seed(0)
+    model = Tied()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    tokens, target = torch.randint(0, 12, (5, 3)), torch.randint(0, 12, (15,))
+    program = check_like_eager(
+        model, nn.functional.cross_entropy, optimizer, [(tokens, target)] * STEPS
+    )
+    sums = [op for op in program.graph.ops if op.kind == "aten.add_.Tensor"]
+    # embedding + decoder, and twice hidden: its weight and its bias
+    assert len(sums) == 3
+    assert all(op.phase is Phase.BACKWARD and len(op.mutates) == 1 for op in sums)
+    names = [s.name for s in program.graph.storages if s.persistent and "weight" in s.name]
+    assert "embedding.weight" in names
+    assert "decoder.weight" not in names
+
+
+def test_autocast_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 30), nn.GELU(), nn.LayerNorm(30), nn.Linear(30, 5))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                logits: Tensor = self.inner(inputs)
+                return logits
+
+    batch = (torch.randn(8, 20), torch.randint(0, 5, (8,)))
+    check_like_eager(Cast(), nn.functional.cross_entropy, optimizer, [batch] * STEPS)
+
+
+def small_net() -> nn.Sequential:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(7, 9), nn.Tanh(), nn.Linear(9, 3))
+
+
+def small_batches(steps: int = STEPS) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(5)
+    return [
+        (torch.randn(6, 7, generator=generator), torch.randn(6, 3, generator=generator))
+        for _ in range(steps)
+    ]
+
+
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
+    "sgd decay": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.1),
+    "sgd maximize": lambda p: torch.optim.SGD(p, lr=0.1, maximize=True, weight_decay=0.1),
+    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+    "momentum dampening": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.3),
+    "nesterov": lambda p: torch.optim.SGD(
+        p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01
+    ),
+    "sgd foreach": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, foreach=True),
+    "sgd fused": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.2, fused=True),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.01),
+    "adam decay": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1, maximize=True),
+    "adam foreach": lambda p: torch.optim.Adam(p, lr=0.01, foreach=True),
+    "adam tensor lr": lambda p: torch.optim.Adam(p, lr=torch.tensor(0.01)),
+    "adam fused": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1, fused=True),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1, betas=(0.8, 0.95)),
+    "adamw fused": lambda p: torch.optim.AdamW(p, lr=0.01, fused=True),
+    "groups": lambda p: torch.optim.AdamW(
+        [{"params": p[:1], "lr": 0.1}, {"params": p[1:], "weight_decay": 0.0}], lr=0.01
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_with_a_scheduler(name: str) -> None:
+    model = small_net()
+    optimizer = OPTIMIZERS[name](list(model.parameters()))
+    program = check_like_eager(
+        model,
+        nn.functional.mse_loss,
+        optimizer,
+        small_batches(),
+        lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.5),
+    )
+    updates = [op for op in program.graph.ops if op.kind in ("poet.sgd", "poet.adam")]
+    assert len(updates) == 4
+    assert max(op.workspace_bytes for op in updates) <= 64
+
+
+@pytest.mark.parametrize("name", ["momentum dampening", "adam", "adamw fused", "sgd fused"])
+def test_an_optimizer_that_has_trained_already_goes_on(name: str) -> None:
+    model = small_net()
+    optimizer = OPTIMIZERS[name](list(model.parameters()))
+    for batch in small_batches(2):
+        eager_step(model, nn.functional.mse_loss, optimizer, batch)
+    check_like_eager(model, nn.functional.mse_loss, optimizer, small_batches())
+
+
+def test_frozen_and_unused_parameters_stay_and_get_no_update() -> None:
+    model = small_net()
+    model[0].weight.requires_grad_(False)
+    model.register_parameter("unused", nn.Parameter(torch.ones(3)))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            for name, layer in self.inner.named_children():
+                inputs = layer(inputs) if name.isdigit() else inputs
+            return inputs
+
+    program = check_like_eager(Outer(), nn.functional.mse_loss, optimizer, small_batches())
+    updated = {op.name for op in program.graph.ops if op.phase is Phase.UPDATE}
+    assert updated == {f"inner.{name}.update" for name in ("0.bias", "2.weight", "2.bias")}
+    persistent = {s.name for s in program.graph.storages if s.persistent}
+    assert {"inner.unused", "inner.0.weight"} <= persistent
+
+
+class Awkward(nn.Module):
+    """Constants, a shared gradient, a broadcast gradient, a slice, a buffer that follows a value."""
+
+    running: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.linspace(0.5, 1.5, 7)
+        self.first = nn.Parameter(torch.randn(7))
+        self.second = nn.Parameter(torch.randn(7))
+        self.shift = nn.Parameter(torch.randn(7))
+        self.slab = nn.Parameter(torch.randn(4, 7))
+        self.register_buffer("running", torch.zeros(7))
+        self.register_buffer("still", torch.ones(7))
+
+    def forward(self, pair: dict[str, Any]) -> Tensor:
+        inputs = pair["x"] * self.scale + torch.tensor([1.0, 2, 3, 4, 5, 6, 7])
+        with torch.no_grad():
+            self.running.lerp_(inputs.mean(0), 0.1)
+        mixed = inputs + self.first + self.second
+        mixed = mixed * self.slab[1:3].sum(0) + self.running
+        return torch.cat([mixed, mixed.flip(0)]).chunk(2)[0] + pair["n"] * self.shift.sum()
+
+
+def test_constants_nested_batches_views_and_buffers() -> None:
+    torch.manual_seed(1)
+    model = Awkward()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
+    batches = [({"x": torch.randn(5, 7), "n": 2}, None) for _ in range(STEPS)]
+    program = check_like_eager(model, lambda out, _: out.square().mean(), optimizer, batches)
+    last = program.graph.ops[-1]
+    assert last.kind == "poet.write_back"
+    assert not last.recomputable
+
+
+def test_dropout_twice_in_a_shared_module() -> None:
+    torch.manual_seed(1)
+    drop = nn.Dropout(0.3)
+    model = nn.Sequential(nn.Linear(7, 20), drop, nn.ReLU(), nn.Linear(20, 3), drop)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    program = check_like_eager(model, nn.functional.mse_loss, optimizer, small_batches())
+    assert [op.kind for op in program.graph.ops if op.random] == ["aten.native_dropout.default"] * 2
+    assert program.graph.rng_state_bytes == torch.get_rng_state().nbytes
+
+
+def test_a_gradient_that_two_updates_read_is_overwritten_by_neither_too_early() -> None:
+    class Twins(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Parameter(torch.randn(7))
+            self.two = nn.Parameter(torch.randn(7))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs * (self.one + self.two)
+
+    torch.manual_seed(1)
+    model = Twins()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    batches = [(torch.randn(7), None) for _ in range(STEPS)]
+    program = check_like_eager(model, lambda out, _: out.sum(), optimizer, batches)
+    first, second = [op for op in program.graph.ops if op.phase is Phase.UPDATE]
+    (gradient,) = first.reads
+    assert gradient in second.mutates
+
+
+def test_half_precision_parameters() -> None:
+    model = small_net().to(torch.bfloat16)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    batches = [(x.bfloat16(), y.bfloat16()) for x, y in small_batches()]
+    check_like_eager(model, nn.functional.mse_loss, optimizer, batches)
+
+
+def test_evaluation_mode_leaves_statistics_alone() -> None:
+    model, loss_fn, optimizer, batch = resnet.step_small()
+    model.eval()
+    program = check_like_eager(model, loss_fn, optimizer, [batch] * 2)
+    assert not any(op.kind == "poet.write_back" for op in program.graph.ops)
+
+
+def test_gradient_checkpointing_in_the_model_is_traced_as_it_runs() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small_net()
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            result: Tensor = checkpoint(self.inner, inputs, use_reentrant=False)
+            return result
+
+    model = Checkpointed()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    check_like_eager(model, nn.functional.mse_loss, optimizer, small_batches())
+
+
+def test_attention_of_torch_itself() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.1, batch_first=True)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.01)
+    batches = [(torch.randn(3, 8, 16), torch.randn(3, 8, 16)) for _ in range(STEPS)]
+    check_like_eager(layer, nn.functional.mse_loss, optimizer, batches)
+    assert copy.deepcopy(layer) is not layer  # no hook of the tracer is left to forbid it
+    assert not layer._forward_hooks
+    assert not layer._forward_pre_hooks
