@@ -1,0 +1,127 @@
+"""Where the values of a step live outside it: the tensors of model, optimizer and trace.
+
+A holder is a tensor object that others know (a Parameter, a buffer, an entry of the optimizer's
+state): its `.data` is exchanged, never the object. Invariant: while a storage is parked on flash
+its holder is an empty tensor, so that a use of it fails by its shape and never reads old numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from poet_core.errors import ReplayError
+from poet_core.text import printable
+from poet_runtime.program import Binding, Owner, Program
+from poet_runtime.replay import lies_as, tensor_of
+
+Holder = Callable[[], torch.Tensor]
+
+
+class Holders:
+    """The holders of a program's persistent storages, by storage id."""
+
+    def __init__(
+        self, program: Program, model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self._parameters = dict(model.named_parameters())
+        self._optimizer = optimizer
+        self._sizes = [storage.size_bytes for storage in program.graph.storages]
+        persistent = {storage.id for storage in program.graph.storages if storage.persistent}
+        self.bindings: dict[int, Binding] = {
+            binding.spec.storage: binding
+            for binding in program.bindings
+            if binding.spec.storage in persistent
+        }
+        self._holders = {
+            storage: self._holder(binding, model) for storage, binding in self.bindings.items()
+        }
+
+    def fetch(self, storage: int) -> torch.Tensor:
+        """The value, as a tensor object of its own on the holder's memory."""
+        return self._holders[storage]().data
+
+    def assign(self, storage: int, tensor: torch.Tensor) -> None:
+        """Makes `tensor` the value."""
+        self._holders[storage]().data = tensor
+
+    def empty(self, storage: int) -> None:
+        """Takes the memory away from the holder."""
+        self.assign(storage, torch.empty(0, dtype=self.bindings[storage].spec.dtype))
+
+    def blank(self, storage: int) -> torch.Tensor:
+        """New memory for the storage, its content undefined, as its holder sees it."""
+        base = torch.empty(self._sizes[storage], dtype=torch.uint8)
+        return tensor_of(base, self.bindings[storage].spec)
+
+    def move(self, storage: int) -> None:
+        """Copies the value to new memory of exactly the storage's size."""
+        tensor = self.blank(storage)
+        tensor.copy_(self.fetch(storage))
+        self.assign(storage, tensor)
+
+    def check(self) -> None:
+        """Raises ReplayError (`state_changed`) where a value is not of the traced shape and type."""
+        for binding in self.bindings.values():
+            if binding.owner is not Owner.OPTIMIZER or self._known_state(binding) is not None:
+                self._check(binding)
+
+    def prepare(self, storage: int) -> None:
+        """Makes the holder what the trace saw: optimizer state that is not there yet is made of
+        zeros, as torch.optim does, and a value that lies in memory otherwise is moved."""
+        binding = self.bindings[storage]
+        if binding.owner is Owner.OPTIMIZER and self._known_state(binding) is None:
+            zeros = self.blank(storage).zero_()
+            self._optimizer.state[self._parameters[binding.name]][binding.state_key] = zeros
+        value = self.fetch(storage)
+        whole = value.untyped_storage().nbytes() == self._sizes[storage]
+        if not whole or not lies_as(value, binding.spec):
+            self.move(storage)
+
+    def drop_gradients(self) -> None:
+        """Gradients are storages of the step; what eager code left in `.grad` is released."""
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    def _check(self, binding: Binding) -> None:
+        spec, value = binding.spec, self.fetch(binding.spec.storage)
+        same = tuple(value.shape) == spec.size and value.dtype == spec.dtype
+        if not same or value.device.type != "cpu":
+            name = ".".join(part for part in (binding.name, binding.state_key) if part)
+            raise ReplayError(
+                f"{printable(name)}: expected {spec.dtype} {spec.size} on cpu as in the trace, got "
+                f"{value.dtype} {tuple(value.shape)} on {value.device}.",
+                code="state_changed",
+                hint="Build a new TrainStep after changing shapes, types or devices.",
+                details={"storage": spec.storage},
+            )
+
+    def _known_state(self, binding: Binding) -> torch.Tensor | None:
+        state = self._optimizer.state.get(self._parameters[binding.name], {})
+        value = state.get(binding.state_key)
+        return value if isinstance(value, torch.Tensor) else None
+
+    def _holder(self, binding: Binding, model: nn.Module) -> Holder:
+        if binding.owner is Owner.CONSTANT:
+            value = binding.value
+            assert value is not None
+            return lambda: value
+        if binding.owner is Owner.OPTIMIZER:
+            parameter, states = self._parameters[binding.name], self._optimizer.state
+            key = binding.state_key
+
+            def state_tensor() -> torch.Tensor:
+                tensor: torch.Tensor = states[parameter][key]
+                return tensor
+
+            return state_tensor
+        path, _, attribute = binding.name.rpartition(".")
+        module = model.get_submodule(path)
+
+        def module_tensor() -> torch.Tensor:
+            tensor: torch.Tensor = getattr(module, attribute)
+            return tensor
+
+        return module_tensor

@@ -1,0 +1,110 @@
+"""Parking: between model and optimizer, which own the state, and a step, which uses it.
+
+    live     model and optimizer hold every value; flash holds nothing that counts
+    parked   storages of start.flash that are not in start.ram are on flash only
+
+A step parks first, `write_back` makes it live again; what the user changes while it is live
+counts, because the next step parks anew. Invariant: a value has one true place at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from poet_core.plan import Schedule
+from poet_runtime.codegen import moved_storages
+from poet_runtime.flash_layout import FlashLayout
+from poet_runtime.owners import Holders
+from poet_runtime.pager import Pager
+from poet_runtime.program import Program
+from poet_runtime.replay import lies_as, tensor_of
+
+
+class Parking:
+    """The persistent storages of one program under one schedule. `pager` None: nothing pages."""
+
+    def __init__(
+        self,
+        program: Program,
+        schedule: Schedule,
+        layout: FlashLayout,
+        holders: Holders,
+        pager: Pager | None,
+    ) -> None:
+        graph = program.graph
+        self._holders, self._pager, self._layout = holders, pager, layout
+        self._on_flash = frozenset(schedule.start_flash)
+        self._parked_only = self._on_flash - frozenset(schedule.start_ram)
+        zero_bytes = tuple(s.id for s in graph.storages if s.persistent and not s.size_bytes)
+        self._in_ram = tuple(schedule.start_ram) + zero_bytes
+        self._moved = moved_storages(program, schedule)
+        self.is_parked = False
+
+    def park(self) -> None:
+        """Takes over the state: writes start.flash and empties the holders of what is only there.
+
+        Raises ReplayError (`state_changed`) before anything is changed, and faults of the disk.
+        """
+        self._holders.check()
+        self._holders.drop_gradients()
+        self.is_parked = True
+        for storage in self._holders.bindings:
+            # One at a time: optimizer state that is made here and parked never adds up in RAM.
+            self._holders.prepare(storage)
+            if storage in self._on_flash:
+                pager, place = self._paging(), self._layout.homes[storage]
+                pager.wait(pager.page_out(storage, place, self._holders.fetch(storage)))
+            if storage in self._parked_only:
+                self._holders.empty(storage)
+
+    def resident(self) -> dict[int, torch.Tensor]:
+        """The persistent storages that a step finds in RAM. The holders of those that the step
+        frees or replaces are emptied, so that a free is real."""
+        tensors: dict[int, torch.Tensor] = {}
+        for storage in self._in_ram:
+            tensors[storage] = self._holders.fetch(storage)
+            if storage in self._moved:
+                self._holders.empty(storage)
+        return tensors
+
+    def settle(self, moved: Mapping[int, torch.Tensor]) -> None:
+        """Gives the holders what a finished step has left in RAM."""
+        for storage, tensor in moved.items():
+            self._holders.assign(storage, self._as_held(storage, tensor))
+
+    def write_back(self) -> None:
+        """Brings everything on flash back to its holder."""
+        if not self.is_parked:
+            return
+        for storage in self._parked_only:
+            tensor = self._holders.blank(storage)
+            pager = self._paging()
+            pager.wait(pager.page_in(storage, self._layout.homes[storage], tensor))
+            self._holders.assign(storage, tensor)
+        self.is_parked = False
+
+    def abandon(self) -> None:
+        """After a fault: every holder that lost its value gets its shape back, filled with NaN (or
+        zero for integers), so that load_state_dict works and nothing else passes for a result."""
+        for storage, binding in self._holders.bindings.items():
+            if self._holders.fetch(storage).shape != torch.Size(binding.spec.size):
+                tensor = self._holders.blank(storage)
+                tensor.fill_(float("nan") if tensor.is_floating_point() else 0)
+                self._holders.assign(storage, tensor)
+        self.is_parked = False
+
+    def reallocate(self) -> None:
+        """Moves what is in RAM to new memory: an allocator's log that begins now sees all of it."""
+        for storage in self._holders.bindings:
+            if not self.is_parked or storage not in self._parked_only:
+                self._holders.move(storage)
+
+    def _as_held(self, storage: int, tensor: torch.Tensor) -> torch.Tensor:
+        spec = self._holders.bindings[storage].spec
+        return tensor if lies_as(tensor, spec) else tensor_of(tensor, spec)
+
+    def _paging(self) -> Pager:
+        assert self._pager is not None, "start.flash is not empty, so TrainStep made a pager"
+        return self._pager

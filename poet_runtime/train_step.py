@@ -1,0 +1,287 @@
+"""TrainStep: what users import. A training step that stays inside a RAM budget, to the bit.
+
+    step = TrainStep(model, loss_fn, optimizer, example_batch, device="jetson-tx2", ram="1GiB")
+    for batch in loader:
+        loss = step(*batch)
+
+    trace -> plan -> judge -> compile        once, in the constructor
+    park -> replay -> settle                 each call
+    write_back                               when somebody looks: state_dict(), a forward call, close()
+
+Between steps what the plan starts on flash is parked there: its tensors in model and optimizer are
+empty. `state_dict()`, `load_state_dict()` and calling the model or a part of it bring everything
+back first; before reading, changing or copying tensors directly, call `write_back()`.
+
+Invariant: a step either completes or is void, and after a void one the object refuses to go on.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from poet_core.device import DeviceProfile
+from poet_core.devices import load_device
+from poet_core.errors import PoetError, ReplayError
+from poet_core.plan import Allowed, Instruction, Objective, Plan
+from poet_core.plan_request import DEFAULT_WALL_SECONDS, PlanRequest
+from poet_core.problem import make_problem
+from poet_core.simulate import Judgement
+from poet_core.summary import PlanSummary, summarize
+from poet_core.units import parse_bytes
+from poet_runtime.hooks import install
+from poet_runtime.inputs import Inputs
+from poet_runtime.owners import Holders
+from poet_runtime.pager import Pager
+from poet_runtime.paging_directory import choose_paging_directory
+from poet_runtime.parking import Parking
+from poet_runtime.planner import Planner, accept, obtain_plan, unconstrained_plan
+from poet_runtime.program import Program
+from poet_runtime.replay import compile_step
+from poet_runtime.trace import trace
+
+
+class TrainStep:
+    """One training step of `model` as a callable on batches: `loss = step(*batch)`.
+
+    The loss is `loss_fn(model(*batch[:-1]), batch[-1])`. `batch` is an example: its shapes and
+    types hold for every step. What the step may take, one of
+
+        ram="512MiB" (or bytes), device=...   a plan is made for it by `planner`: in this process,
+                                              at the address of a service, or by any object with
+                                              `plan(request)`
+        device=... alone                      the same, within the RAM that the device has
+        plan=...                              an existing plan; `ram` and `device`, where given,
+                                              are limits that it must keep
+        none of them                          everything is kept
+
+    `device` is a name or a profile; a budget without one is for this machine ("host"). `program` is
+    a trace of exactly this step, to save tracing again. `paging_directory`: where the paging file
+    goes. `flash_write_bytes`: cap on flash writes a step, by default 4 x keep-everything's peak.
+    `log=True` keeps the instructions that the newest step executed in `executed`.
+
+    Raises TraceError, UsageError, DeviceError, BudgetError, PlanningError, ServiceError, PlanError
+    (`plan_for_other_graph`, `plan_budget_larger`, `flash_writes_exceeded`, or the judge's code) and
+    ReplayError (`flash_full`, `flash_io`).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss_fn: Callable[[Any, Any], torch.Tensor],
+        optimizer: torch.optim.Optimizer,
+        batch: tuple[Any, ...],
+        *,
+        device: str | DeviceProfile | None = None,
+        ram: str | int | None = None,
+        plan: Plan | None = None,
+        planner: Planner | str | None = None,
+        program: Program | None = None,
+        paging_directory: str | os.PathLike[str] | None = None,
+        time_ratio: float | None = None,
+        objective: Objective = Objective.ENERGY,
+        allowed: Allowed | None = None,
+        flash_write_bytes: int | None = None,
+        wall_seconds: float = DEFAULT_WALL_SECONDS,
+        log: bool = False,
+    ) -> None:
+        _reveal(model)
+        profile = load_device(device) if isinstance(device, str) else device
+        ram_bytes = parse_bytes(ram) if isinstance(ram, str) else ram
+        if ram_bytes is None and plan is None and profile is not None:
+            ram_bytes = profile.ram_bytes
+        wanted = ram_bytes if plan is None else None  # the budget of a plan to be made now
+        target = profile or load_device("host")
+        if program is None:
+            # Seconds change from run to run, and with them the graph: only for a plan made now.
+            seconds = wanted is not None and target.measured
+            program = trace(model, loss_fn, optimizer, batch, measure_seconds=seconds)
+        self.program = program
+        if wanted is not None:
+            self.plan, self.judgement = obtain_plan(
+                PlanRequest(
+                    graph=program.graph,
+                    device=target,
+                    ram_bytes=wanted,
+                    time_ratio=time_ratio,
+                    flash_write_bytes=flash_write_bytes,
+                    objective=objective,
+                    allowed=allowed or Allowed(),
+                    wall_seconds=wall_seconds,
+                ),
+                planner,
+            )
+        else:
+            self.plan, self.judgement = _given_plan(
+                program, plan, profile, ram_bytes, flash_write_bytes
+            )
+        self._begin(model, optimizer, batch, paging_directory, log=log)
+
+    def _begin(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: tuple[Any, ...],
+        paging_directory: str | os.PathLike[str] | None,
+        *,
+        log: bool,
+    ) -> None:
+        program, schedule = self.program, self.plan.schedule
+        self.executed: list[Instruction] | None = [] if log else None
+        self._model, self._optimizer = model, optimizer
+        self._void = ""
+        self._checked = False
+        self._compiled = compile_step(program, schedule)
+        self._inputs = Inputs(program, batch)
+        self._holders = Holders(program, model, optimizer)
+        layout = self._compiled.layout
+        self._pager: Pager | None = None
+        if layout.size_bytes:
+            self._pager = Pager(layout.size_bytes, choose_paging_directory(paging_directory))
+        self._parking = Parking(program, schedule, layout, self._holders, self._pager)
+        self._hooks = install(model, optimizer, self.write_back)
+        self._closed = False
+
+    def __call__(self, *batch: Any, donate: bool = False) -> torch.Tensor:
+        """One step; returns the loss. The batch is copied into memory of the step, or, with
+        `donate`, taken over: the tensors passed are empty afterwards.
+
+        Raises UsageError (`batch_mismatch`) and ReplayError (`optimizer_changed`, `state_changed`)
+        before anything has changed; ReplayError (`flash_corrupt`, `flash_io`, `flash_full`,
+        `op_output`, `step_failed`) where the step is void, and `step_void` ever after.
+        """
+        self._check_usable()
+        if not self._parking.is_parked:
+            _reveal(self._model)  # another TrainStep on this model brings back what it has parked
+            self._holders.check()
+            for rule in self.program.update_rules:
+                rule.load(self._optimizer)
+        for rule in self.program.update_rules:
+            rule.begin_step(self._optimizer)
+        resident = self._inputs.take(batch, donate=donate)
+        try:
+            return self._run(resident)
+        except BaseException as error:
+            raise self._voided(error) from error
+
+    def _run(self, resident: dict[int, torch.Tensor]) -> torch.Tensor:
+        if not self._parking.is_parked:
+            self._parking.park()
+        resident.update(self._parking.resident())
+        if self.executed is not None:
+            self.executed = []
+        loss, moved = self._compiled(
+            resident, pager=self._pager, checked=not self._checked, log=self.executed
+        )
+        self._parking.settle(moved)
+        for rule in self.program.update_rules:
+            rule.end_step()
+        self._checked = True
+        return loss
+
+    def write_back(self) -> None:
+        """Brings every value back into model and optimizer, step counts included."""
+        if self._closed or not self._parking.is_parked:
+            return
+        self._check_usable()
+        try:
+            self._parking.write_back()
+        except BaseException as error:
+            raise self._voided(error) from error
+        for rule in self.program.update_rules:
+            rule.store(self._optimizer)
+
+    def summary(self) -> PlanSummary:
+        """The plan against its budget, keep-everything and the floor; `.line()` for people."""
+        return summarize(self.program.graph, self.plan, self.judgement)
+
+    def reallocate(self) -> None:
+        """Moves every value that is in RAM to new memory, for `measured_peak`."""
+        self._check_usable()
+        self._parking.reallocate()
+
+    def close(self) -> None:
+        """Brings everything back, removes the hooks, ends the I/O thread, deletes the paging file.
+
+        After a void step what was lost is filled with NaN instead, so that load_state_dict works.
+        May be repeated.
+        """
+        if self._closed:
+            return
+        try:
+            if self._void:
+                self._parking.abandon()
+            else:
+                self.write_back()
+        finally:
+            self._closed = True
+            self._hooks.close()
+            if self._pager is not None:
+                self._pager.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace_back: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise ReplayError("This TrainStep is closed.", code="step_closed")
+        if self._void:
+            raise ReplayError(
+                f"An earlier step did not complete, so the state is void: {self._void}",
+                code="step_void",
+                hint="close() it, load a checkpoint into model and optimizer, and build a new "
+                "TrainStep.",
+            )
+
+    def _voided(self, error: BaseException) -> BaseException:
+        """The error that the user gets for a fault in mid-step."""
+        traceback.clear_frames(error.__traceback__)  # the step's tensors are in them
+        self._void = error.message if isinstance(error, PoetError) else repr(error)
+        if isinstance(error, PoetError) or not isinstance(error, Exception):
+            return error
+        return ReplayError(
+            f"The step failed and is void: {error!r}",
+            code="step_failed",
+            hint="The error above says which op failed and why.",
+        )
+
+
+def _given_plan(
+    program: Program,
+    plan: Plan | None,
+    profile: DeviceProfile | None,
+    ram_bytes: int | None,
+    flash_write_bytes: int | None,
+) -> tuple[Plan, Judgement]:
+    """The user's plan, or keep-everything, judged."""
+    graph = program.graph
+    if plan is None:
+        host = load_device("host")
+        plan = unconstrained_plan(make_problem(graph, host, ram_bytes=host.ram_bytes))
+        return plan, accept(graph, plan)
+    problem = None
+    if profile is not None:
+        problem = make_problem(graph, profile, ram_bytes=ram_bytes or profile.ram_bytes)
+    judgement = accept(
+        graph, plan, problem=problem, ram_bytes=ram_bytes, flash_write_bytes=flash_write_bytes
+    )
+    return plan, judgement
+
+
+def _reveal(model: nn.Module) -> None:
+    """Runs the hooks of every TrainStep on the model."""
+    model.state_dict()
