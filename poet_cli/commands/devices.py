@@ -1,0 +1,65 @@
+"""`poet devices list` and `poet devices show NAME`."""
+
+from __future__ import annotations
+
+import click
+
+from poet_cli.options import json_option
+from poet_cli.output import print_json, print_table, safe
+
+
+@click.group(epilog="Examples: poet devices list; poet devices show jetson-tx2")
+def devices() -> None:
+    """The devices that plans can be made for."""
+
+
+@devices.command("list", epilog="Example: poet devices list --json")
+@json_option
+def list_devices(as_json: bool) -> None:
+    """Name, RAM, flash, compute and energy of every shipped device."""
+    from poet_core.device_document import device_to_document
+    from poet_core.devices import device_names, load_device
+    from poet_core.units import format_bytes
+
+    profiles = [load_device(name) for name in device_names()]
+    if as_json:
+        print_json({"devices": [device_to_document(profile) for profile in profiles]})
+        return
+    print_table(
+        ("name", "RAM", "flash", "in", "out", "compute", "energy", "title"),
+        [
+            (
+                profile.name,
+                "as given" if profile.measured else format_bytes(profile.ram_bytes),
+                "any" if profile.flash_bytes is None else format_bytes(profile.flash_bytes),
+                f"{format_bytes(profile.page_in_bytes_per_second)}/s",
+                f"{format_bytes(profile.page_out_bytes_per_second)}/s",
+                f"{profile.flops_per_second:.3g} FLOP/s",
+                f"{profile.flops_per_joule:.3g} FLOP/J",
+                profile.title,
+            )
+            for profile in profiles
+        ],
+        right=("RAM", "flash", "in", "out", "compute", "energy"),
+    )
+
+
+@devices.command("show", epilog="Example: poet devices show jetson-tx2")
+@click.argument("name")
+@json_option
+def show_device(name: str, as_json: bool) -> None:
+    """Every number of a device with its source; estimates are marked."""
+    from poet_core.device_document import VALUE_FIELDS, device_to_document
+    from poet_core.devices import load_device
+
+    profile = load_device(name)
+    if as_json:
+        print_json(device_to_document(profile))
+        return
+    click.echo(f"{safe(profile.name)}: {safe(profile.title)}\n")
+    rows = []
+    for field in VALUE_FIELDS:
+        value, source = getattr(profile, field), profile.sources.get(field)
+        if value is not None and source is not None:
+            rows.append((field, str(value), "estimate" if source.estimate else "", source.text))
+    print_table(("field", "value", "", "source"), rows, right=("value",))

@@ -1,0 +1,204 @@
+"""`poet plan GRAPH --device NAME --ram SIZE -o plan.json`: a plan, judged."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from poet_cli.files import load_graph, write_file
+from poet_cli.options import (
+    Limit,
+    chosen_device,
+    chosen_ram,
+    device_options,
+    joules_limit,
+    json_option,
+    seconds_limit,
+)
+from poet_cli.output import print_json, say, working
+from poet_core.units import parse_bytes
+
+if TYPE_CHECKING:
+    from poet_core.plan import Plan
+    from poet_core.plan_request import PlanRequest
+
+
+@click.command(
+    epilog="Examples:\n\n"
+    "\b\n"
+    "  poet plan mlp.graph.json --device raspberry-pi-4b --ram 3MiB -o mlp.plan.json\n"
+    "  poet plan mlp.graph.json --device nrf52840 --time 1.2x --no-page\n"
+    "  poet plan mlp.graph.json --device host --ram 3MiB --server http://127.0.0.1:8080",
+)
+@click.argument("graph", type=click.Path(path_type=Path))
+@device_options
+@click.option(
+    "--ram",
+    "ram_bytes",
+    type=parse_bytes,
+    metavar="SIZE",
+    help="RAM budget, with a unit; default: all of it.",
+)
+@click.option("--time", "time_limit", type=seconds_limit, metavar="1.2x|3.5s", help="Longest step.")
+@click.option(
+    "--energy", "energy_limit", type=joules_limit, metavar="1.2x|3.5J", help="Most energy a step."
+)
+@click.option(
+    "--flash", "flash_bytes", type=parse_bytes, metavar="SIZE", help="Flash that may be used."
+)
+@click.option(
+    "--flash-writes",
+    "flash_write_bytes",
+    type=parse_bytes,
+    metavar="SIZE",
+    help="Most bytes written to flash a step.",
+)
+@click.option(
+    "--objective", type=click.Choice(["energy", "time"]), default="energy", show_default=True,
+    help="What is minimised.",
+)  # fmt: skip
+@click.option("--no-page", is_flag=True, help="Never use flash.")
+@click.option("--no-rematerialize", is_flag=True, help="Run every op once.")
+@click.option("--no-reorder", is_flag=True, help="Keep the order of the graph.")
+@click.option("--server", metavar="URL", help="Plan there; the answer is judged here.")
+@click.option("--backend", type=click.Choice(["cbc", "highs"]), default="cbc", show_default=True)
+@click.option(
+    "--seconds", "wall_seconds", type=click.FloatRange(0.1, 86400), default=60.0, show_default=True,
+    help="Time for the solver.",
+)  # fmt: skip
+@click.option(
+    "--write-lp", type=click.Path(path_type=Path), metavar="FILE",
+    help="Keep the model that the solver sees.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("plan.json"), show_default=True,
+    help="Where the plan goes; - is standard output.",
+)  # fmt: skip
+@json_option
+def plan(
+    graph: Path,
+    device: str | None,
+    device_file: Path | None,
+    ram_bytes: int | None,
+    time_limit: Limit | None,
+    energy_limit: Limit | None,
+    flash_bytes: int | None,
+    flash_write_bytes: int | None,
+    objective: str,
+    no_page: bool,
+    no_rematerialize: bool,
+    no_reorder: bool,
+    server: str | None,
+    backend: str,
+    wall_seconds: float,
+    write_lp: Path | None,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Plan a traced step inside a device's RAM: keep, page or rematerialize every tensor.
+
+    The plan is judged before it is written. Exit codes: 0 it fits, 1 proven not to, 3 no plan found
+    in the time given.
+    """
+    from poet_core.plan import Allowed, Objective
+    from poet_core.plan_document import plan_to_document
+    from poet_core.plan_request import PlanRequest
+    from poet_core.summary import summarize
+    from poet_core.verify import verify
+
+    chosen = chosen_device(device, device_file)
+    time_limit, energy_limit = time_limit or Limit(), energy_limit or Limit()
+    request = PlanRequest(
+        graph=load_graph(graph),
+        device=chosen,
+        ram_bytes=0,
+        time_ratio=time_limit.ratio,
+        step_seconds=time_limit.amount,
+        energy_ratio=energy_limit.ratio,
+        energy_joules=energy_limit.amount,
+        flash_bytes=flash_bytes,
+        flash_write_bytes=flash_write_bytes,
+        objective=Objective(objective),
+        allowed=Allowed(
+            page=not no_page, rematerialize=not no_rematerialize, reorder=not no_reorder
+        ),
+        backend=backend,
+        wall_seconds=wall_seconds,
+    )
+    request = _with_ram(request, ram_bytes)
+    with working("Planning", quiet=as_json):
+        found = make_plan(request, server=server, write_lp=write_lp)
+    judgement = verify(request.graph, found)
+    document = json.dumps(plan_to_document(found), ensure_ascii=True)
+    write_file(output, document.encode() + b"\n")
+    summary = summarize(request.graph, found, judgement)
+    if as_json:
+        planner = {"solver": found.planned_by.solver, "status": found.planned_by.status}
+        print_json({"ok": True, "plan": str(output), "planner": planner} | summary.to_document())
+    elif str(output) != "-":
+        click.echo(summary.line())
+
+
+def _with_ram(request: PlanRequest, ram_bytes: int | None) -> PlanRequest:
+    from dataclasses import replace
+
+    return replace(request, ram_bytes=chosen_ram(ram_bytes, request.profile))
+
+
+def make_plan(request: PlanRequest, *, server: str | None, write_lp: Path | None = None) -> Plan:
+    """The plan of poet_solvers, or of a service."""
+    from poet_core.errors import UsageError
+
+    if server is None:
+        return _plan_here(request, write_lp)
+    if write_lp is not None:
+        raise UsageError(
+            "--write-lp keeps the model of a solver that runs here; with --server none does.",
+            code="write_lp_remote",
+            hint="Leave one of them out.",
+        )
+    from poet_client import PlannerClient
+
+    return PlannerClient(server).answer(request)
+
+
+def _plan_here(request: PlanRequest, write_lp: Path | None) -> Plan:
+    """Solve in a thread, so that Ctrl-C reaches the solver's process as a cancellation."""
+    from poet_solvers import plan as plan_problem
+    from poet_solvers.backends import SolveLimits
+
+    problem, cancel = request.problem(), threading.Event()
+    found: list[Plan] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(
+                plan_problem(
+                    problem,
+                    backend=request.backend,
+                    limits=SolveLimits(wall_seconds=request.wall_seconds),
+                    cancel=cancel,
+                    write_lp=write_lp,
+                )
+            )
+        except BaseException as error:  # noqa: BLE001  Raised again in the waiting thread.
+            failed.append(error)
+
+    thread = threading.Thread(target=work, name="planner")
+    thread.start()
+    try:
+        while thread.is_alive():
+            thread.join(0.1)
+    except KeyboardInterrupt:
+        say("Stopping the solver …")
+        cancel.set()
+        thread.join()
+        raise
+    if failed:
+        raise failed[0]
+    return found[0]

@@ -1,0 +1,96 @@
+"""`poet trace MODULE:FUNCTION -o graph.json`: a training step as a graph."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from poet_cli.files import write_file
+from poet_cli.loading import load_step
+from poet_cli.options import json_option
+from poet_cli.output import print_json, working
+
+
+@click.command(
+    epilog="Example: poet trace examples.mlp:step -o mlp.graph.json",
+)
+@click.argument("step", metavar="MODULE:FUNCTION")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("graph.json"), show_default=True,
+    help="Where the graph goes; - is standard output.",
+)  # fmt: skip
+@click.option(
+    "--measure-seconds", is_flag=True,
+    help="Time each op on this machine, for plans with --device host.",
+)  # fmt: skip
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads that PyTorch computes with.")
+@json_option
+def trace(
+    step: str, output: Path, measure_seconds: bool, threads: int | None, as_json: bool
+) -> None:
+    """Trace a training step: forward, backward and update, as a graph of ops and storages.
+
+    FUNCTION takes no arguments and returns (model, loss_fn, optimizer, batch); the batch's last
+    element is the target. Nothing is trained, and the graph holds no weights and no code.
+    """
+    model, loss_fn, optimizer, batch = load_step(step)
+    set_threads(threads)
+    from poet_core.graph_document import graph_sha256, graph_to_document
+    from poet_runtime.trace import trace as trace_step
+
+    with working(f"Tracing {step}", quiet=as_json):
+        program = trace_step(
+            model, loss_fn, optimizer, batch, measure_seconds=measure_seconds, name=step
+        )
+    graph = program.graph
+    document = json.dumps(graph_to_document(graph), ensure_ascii=True)
+    write_file(output, document.encode() + b"\n")
+    figures = _figures(graph) | {"graph": str(output), "graph_sha256": graph_sha256(graph)}
+    if as_json:
+        print_json(figures)
+    elif str(output) != "-":
+        click.echo(_line(figures))
+
+
+def set_threads(threads: int | None) -> None:
+    """The threads of PyTorch, where they were given."""
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _figures(graph: Any) -> dict[str, Any]:
+    from poet_core.baseline import judge_keep_everything
+    from poet_core.bounds import ram_floor
+    from poet_core.costs import Costs
+    from poet_core.plan import Budget
+
+    ops, storages = (0.0,) * len(graph.ops), (0.0,) * len(graph.storages)
+    nothing = Costs(
+        op_seconds=ops, op_joules=ops, page_in_seconds=storages, page_in_joules=storages,
+        page_out_seconds=storages, page_out_joules=storages,
+    )  # fmt: skip
+    floor = ram_floor(graph, Budget(ram_bytes=0))
+    return {
+        "ops": len(graph.ops),
+        "storages": len(graph.storages),
+        "flops": sum(op.flops for op in graph.ops),
+        "keep_everything_bytes": judge_keep_everything(graph, nothing).peak_bytes,
+        "floor_bytes": floor.floor_bytes,
+        "floor_set_by": floor.set_by,
+    }
+
+
+def _line(figures: dict[str, Any]) -> str:
+    from poet_cli.output import safe
+    from poet_core.units import format_bytes
+
+    return (
+        f"{safe(figures['graph'])}: {figures['ops']} ops, "
+        f"{format_bytes(figures['keep_everything_bytes'])} if everything is kept, RAM floor "
+        f"{format_bytes(figures['floor_bytes'])} (set by {figures['floor_set_by']})"
+    )

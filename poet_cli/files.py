@@ -1,0 +1,105 @@
+"""Documents from and to disk: bounded when read, whole when written.
+
+`-` is standard input or output. A file that is written appears complete or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from poet_core.documents import DEFAULT_LIMITS
+from poet_core.errors import DocumentError, PoetError, UsageError
+from poet_core.graph import TrainingGraph
+from poet_core.graph_document import read_graph
+from poet_core.plan import Plan
+from poet_core.plan_document import read_plan
+from poet_core.text import printable
+
+
+def read_file(path: Path, most_bytes: int) -> bytes:
+    """The bytes of a file of at most `most_bytes`. Raises UsageError or DocumentError."""
+    try:
+        if str(path) == "-":
+            data = sys.stdin.buffer.read(most_bytes + 1)
+        else:
+            with path.open("rb") as file:
+                data = file.read(most_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"Cannot read {printable(str(path))!r}: {_reason(error)}.",
+            code="file_unreadable",
+            hint="Check the path.",
+        ) from error
+    if len(data) > most_bytes:
+        raise DocumentError(
+            f"Expected at most {most_bytes} bytes in {printable(str(path))!r}, got more.",
+            code="document_too_large",
+            hint="Is this the right file?",
+        )
+    return data
+
+
+def load_graph(path: Path) -> TrainingGraph:
+    """The graph in a file; errors name the file."""
+    with _named(path):
+        return read_graph(read_file(path, DEFAULT_LIMITS.document_bytes))
+
+
+def load_plan(path: Path) -> Plan:
+    """The plan in a file; errors name the file."""
+    with _named(path):
+        return read_plan(read_file(path, DEFAULT_LIMITS.document_bytes))
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a whole file. Raises UsageError (`file_unwritable`)."""
+    if str(path) == "-":
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    try:
+        if path.exists() and not path.is_file():  # a device or a pipe is written through
+            path.write_bytes(data)
+            return
+        _replace(path, data)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"Cannot write {printable(str(path))!r}: {_reason(error)}.",
+            code="file_unwritable",
+            hint="Check the folder and its permissions.",
+        ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    try:
+        with os.fdopen(number, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UsageError:
+        raise
+    except PoetError as error:
+        error.message = f"{printable(str(path), 80)}: {error.message}"
+        raise
+
+
+def _reason(error: Exception) -> str:
+    return printable((isinstance(error, OSError) and error.strerror) or str(error), 100)

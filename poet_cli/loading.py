@@ -1,0 +1,129 @@
+"""MODULE:FUNCTION: the user's own training step.
+
+The function takes no arguments and returns (model, loss_fn, optimizer, batch), where
+loss = loss_fn(model(*batch[:-1]), batch[-1]): the batch's last element is the target. The current
+folder is importable. What goes wrong in the user's code is shown with the user's file and line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from poet_core.errors import PoetError, UsageError
+from poet_core.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    Step = tuple[torch.nn.Module, Callable[..., Any], torch.optim.Optimizer, tuple[Any, ...]]
+
+_SHAPE = "(model, loss_fn, optimizer, batch)"
+
+
+def require_torch() -> None:
+    """Raises UsageError (`torch_missing`) where PyTorch is not installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError(
+            "Tracing and training need PyTorch, which is not installed.",
+            code="torch_missing",
+            hint="pip install 'poet-planner[train]'",
+        )
+
+
+def load_step(name: str) -> Step:
+    """What the function called `name` returns, its shape checked. Raises UsageError."""
+    require_torch()
+    factory = _factory(name)
+    try:
+        made = factory()
+    except PoetError:
+        raise
+    except Exception as error:  # noqa: BLE001  The user's code may raise anything.
+        _refuse_failure(f"{printable(name)}()", error)
+    return _checked(made, name)
+
+
+def _factory(name: str) -> Callable[[], Any]:
+    module_name, _, function = name.partition(":")
+    if not re.fullmatch(r"\w+(\.\w+)*", module_name) or not function.isidentifier():
+        raise UsageError(
+            f"Expected MODULE:FUNCTION such as examples.mlp:step, got {printable(name, 60)!r}.",
+            code="step_name_invalid",
+            hint="Name a module that can be imported from here, not a file.",
+        )
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise UsageError(
+                f"There is no module {printable(error.name)!r} here.",
+                code="step_module_missing",
+                hint="Run from the folder that holds it, or install it.",
+            ) from error
+        _refuse_failure(f"importing {module_name}", error)
+    except PoetError:
+        raise
+    except Exception as error:  # noqa: BLE001  As above.
+        _refuse_failure(f"importing {module_name}", error)
+    made = getattr(module, function, None)
+    if not callable(made):
+        raise UsageError(
+            f"Module {module_name} has no function {printable(function, 60)!r}.",
+            code="step_function_missing",
+            hint=f"It should return {_SHAPE}.",
+        )
+    return made  # type: ignore[no-any-return]
+
+
+def _checked(made: Any, name: str) -> Step:
+    import torch
+
+    if not isinstance(made, tuple) or len(made) != 4:
+        got = f"a tuple of {len(made)}" if isinstance(made, tuple) else type(made).__name__
+        _refuse_shape(name, f"a tuple {_SHAPE}", got)
+    model, loss_fn, optimizer, batch = made
+    if not isinstance(model, torch.nn.Module):
+        _refuse_shape(name, "a torch.nn.Module first", type(model).__name__)
+    if not callable(loss_fn):
+        _refuse_shape(name, "a callable loss second", type(loss_fn).__name__)
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        _refuse_shape(name, "a torch.optim.Optimizer third", type(optimizer).__name__)
+    if not isinstance(batch, tuple) or len(batch) < 2:
+        got = f"a tuple of {len(batch)}" if isinstance(batch, tuple) else type(batch).__name__
+        _refuse_shape(name, "a tuple (input, ..., target) last", got)
+    return model, loss_fn, optimizer, batch
+
+
+def _refuse_shape(name: str, expected: str, got: str) -> NoReturn:
+    raise UsageError(
+        f"Expected {printable(name, 60)} to return {expected}, got {printable(got, 60)}.",
+        code="step_shape",
+        hint=f"Return {_SHAPE}; the batch's last element is the target.",
+    )
+
+
+def _refuse_failure(what: str, error: Exception) -> NoReturn:
+    own = str(Path(__file__).parent)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((own, "<frozen"))
+    ]
+    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    raise UsageError(
+        f"Failed while {printable(what)}: {type(error).__name__}: "
+        f"{printable(str(error), 300)}{printable(place, 300)}.",
+        code="step_failed",
+        hint="Set POET_DEBUG=1 to see the traceback.",
+    ) from error

@@ -1,0 +1,67 @@
+"""What goes to the terminal. stdout is for results, stderr for progress and errors.
+
+Text from documents passes `safe`, and tables never interpret markup: a name with a terminal escape
+or with [bold] in it is shown as it is written.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from poet_core.text import printable
+
+
+def safe(text: object, limit: int = 120) -> str:
+    """`text` on one line without control characters."""
+    return printable(str(text), limit)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout, in ASCII: no terminal reads anything else into it."""
+    click.echo(json.dumps(document, ensure_ascii=True, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """A line of progress, on stderr."""
+    click.echo(text, err=True)
+
+
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
+) -> None:
+    """A table on stdout; cells are plain text. `right` names the columns of numbers."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(
+            Text(column), justify="right" if column in right else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text(safe(cell, 400)) for cell in row))
+    # Without a terminal, lines are not cut to a width that nobody has.
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+@contextmanager
+def working(text: str, *, quiet: bool) -> Iterator[None]:
+    """A spinner with the elapsed time on stderr while something runs; nothing where no terminal is."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(safe(text), total=None)
+        yield
