@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import linecache
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def export_joint(
         with (
             torch.random.fork_rng(devices=[]),
             torch.enable_grad(),
+            _compiling(),
             mode,
             torch.fx.traceback.preserve_node_meta(),
             ExitStack() as stack,
@@ -95,6 +96,21 @@ def export_joint(
             hint="Run loss_fn(model(*batch[:-1]), batch[-1]) outside of the tracer first.",
         ) from error
     return _described(joint.graph_module, mode, step)
+
+
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Inside, torch.compiler.is_compiling() holds, as it does under torch.export: libraries then
+    leave out their checks of tensor values."""
+    flags = ("_is_compiling_flag", "_is_exporting_flag")
+    before = {flag: getattr(torch.compiler, flag) for flag in flags}
+    try:
+        for flag in flags:
+            setattr(torch.compiler, flag, True)
+        yield
+    finally:
+        for flag, value in before.items():
+            setattr(torch.compiler, flag, value)
 
 
 def _described(module: torch.fx.GraphModule, mode: FakeTensorMode, step: FakeStep) -> JointProgram:

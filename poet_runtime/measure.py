@@ -68,7 +68,7 @@ class Measurer:
 
     def _operands(self, draft: Draft) -> dict[int, Tensor]:
         dtype_of = {spec.storage: spec.dtype for spec in specs_in((draft.args, draft.kwargs))}
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator("cpu").manual_seed(0)
         return {
             storage: _filled(self._sizes[storage], dtype, generator)
             for storage, dtype in dtype_of.items()
@@ -131,7 +131,7 @@ def allocator_peak(call: Callable[[], object]) -> int:
 
 def tensor_of(spec: TensorSpec, storage: Tensor) -> Tensor:
     """The tensor that `spec` describes, on a flat byte tensor that is its storage."""
-    tensor = torch.empty(0, dtype=spec.dtype)
+    tensor = torch.empty(0, dtype=spec.dtype, device="cpu")
     tensor.set_(storage.untyped_storage(), spec.offset, spec.size, spec.stride)
     return tensor
 
@@ -143,8 +143,8 @@ def _filled(size_bytes: int, dtype: torch.dtype, generator: torch.Generator) -> 
     """A storage of uniform numbers in [0, 1), or of zeros for integers, as a flat tensor."""
     count = size_bytes // dtype.itemsize
     if dtype.is_floating_point and dtype.itemsize > 1:
-        return torch.rand(count, dtype=dtype, generator=generator)
-    return torch.zeros(count, dtype=dtype)
+        return torch.rand(count, dtype=dtype, device="cpu", generator=generator)
+    return torch.zeros(count, dtype=dtype, device="cpu")
 
 
 def _lies_as(output: Tensor, spec: TensorSpec) -> bool:

@@ -88,25 +88,25 @@ class _Whole(nn.Module):
 @contextmanager
 def _module_paths(model: nn.Module) -> Iterator[None]:
     """Inside, each traced node learns the path of the innermost module that runs."""
+    running: list[ExitStack] = []
+
+    def leave(_module: Any, _args: Any, _output: Any) -> None:
+        running.pop().close()
+
     with ExitStack() as handles:
         for path, module in model.named_modules():
-            running: list[ExitStack] = []
 
-            def enter(_module: Any, _args: Any, path: str = path, running: list[ExitStack] = running) -> None:  # fmt: skip
-                scope = ExitStack()
-                scope.enter_context(torch.fx.traceback.annotate({MODULE_KEY: path}))
-                running.append(scope)
+            def enter(_module: Any, _args: Any, path: str = path) -> None:
+                running.append(ExitStack())
+                running[-1].enter_context(torch.fx.traceback.annotate({MODULE_KEY: path}))
 
-            def leave(_module: Any, _args: Any, _output: Any, running: list[ExitStack] = running) -> None:  # fmt: skip
-                if running:
-                    running.pop().close()
-
-            for handle in (
-                module.register_forward_pre_hook(enter, prepend=True),
-                module.register_forward_hook(leave, always_call=True),
-            ):
-                handles.callback(handle.remove)
-        yield
+            handles.callback(module.register_forward_pre_hook(enter, prepend=True).remove)
+            handles.callback(module.register_forward_hook(leave).remove)
+        try:
+            yield
+        finally:
+            while running:  # a forward that raised
+                running.pop().close()
 
 
 def _checked_loss(loss: Any) -> Tensor:

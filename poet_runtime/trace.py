@@ -4,7 +4,8 @@
     lower           which tensors share memory: storages and ops                (storages)
     pruned ..       dead code, gradients added in place and laid out            (accumulation)
     place_updates   an update as soon as its gradient is complete               (placement)
-    finish          storages numbered, workspace measured, graph and calls      (here, measure)
+    measure         workspace and, if asked for, seconds of each op             (measure)
+    assembled       storages numbered for good, graph, calls and bindings       (assembly)
 
 Invariant: neither model, optimizer, batch nor the generator is changed, and nothing of the size of
 weights or activations is allocated, except one op's operands at a time where workspace is measured.
@@ -21,22 +22,25 @@ Tensors that the model holds without registering them, and tensors of a loss mod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from poet_core.errors import TraceError
-from poet_core.graph import Op, Role, Storage, TrainingGraph
+from poet_core.graph import Role
 from poet_runtime.accumulation import accumulated_in_place, laid_out, pruned
+from poet_runtime.assembly import assembled
 from poet_runtime.aten_export import export_joint
 from poet_runtime.drafts import Block, Draft
 from poet_runtime.measure import Measurement, Measurer
 from poet_runtime.optimizers import check_optimizer, rules_for, state_of
 from poet_runtime.placement import Update, place_updates, write_backs
-from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec
+from poet_runtime.program import Program, TensorSpec
 from poet_runtime.storages import Lowered, lower
+from poet_runtime.updates import GroupRule
 
 
 def trace(
@@ -58,36 +62,25 @@ def trace(
     """
     _check_arguments(model, batch)
     check_optimizer(optimizer)
-    lowered = lower(export_joint(model, loss_fn, batch))
-    assert lowered.loss is not None
-    drafts, rules, states = _whole_step(lowered, model, optimizer)
-    numbering = _numbering(lowered, drafts)
-    measurer = (
-        Measurer([block.size_bytes for block in lowered.blocks], seconds=measure_seconds)
-        if measure_workspace or measure_seconds
-        else None
-    )
-    loss = lowered.loss.storage
-    storages = tuple(
-        _storage(number, lowered.blocks[block], result=block == loss)
-        for block, number in numbering.items()
-    )
-    graph = TrainingGraph(
-        storages=storages,
-        ops=tuple(
-            _op(at, draft, numbering, lowered.blocks, measurer) for at, draft in enumerate(drafts)
-        ),
-        rng_state_bytes=torch.get_rng_state().nbytes if any(d.random for d in drafts) else 0,
-        conditions=_conditions(model),
-        name=name,
-    )
-    return Program(
-        graph=graph,
-        calls=tuple(_call(draft, numbering) for draft in drafts),
-        bindings=tuple(_bindings(lowered, states, numbering)),
-        loss=_moved(lowered.loss, numbering),
-        update_rules=rules,
-    )
+    with unset_fake_temporarily():
+        joint = export_joint(model, loss_fn, batch)
+        # The exported program contains autocast's casts: nothing may cast again.
+        with torch.autocast("cpu", enabled=False), torch.no_grad():
+            lowered = lower(joint)
+            drafts, rules, states = _whole_step(lowered, model, optimizer)
+            measured = _measured(
+                lowered, drafts, workspace=measure_workspace, seconds=measure_seconds
+            )
+    return assembled(lowered, drafts, measured, states, rules, _conditions(model), name)
+
+
+def _measured(
+    lowered: Lowered, drafts: Sequence[Draft], *, workspace: bool, seconds: bool
+) -> list[Measurement]:
+    if not (workspace or seconds):
+        return [Measurement(workspace_bytes=draft.unused_bytes) for draft in drafts]
+    measurer = Measurer([block.size_bytes for block in lowered.blocks], seconds=seconds)
+    return [measurer.measure(draft) for draft in drafts]
 
 
 def _check_arguments(model: object, batch: object) -> None:
@@ -114,7 +107,7 @@ def _check_arguments(model: object, batch: object) -> None:
 
 def _whole_step(
     lowered: Lowered, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[list[Draft], tuple[Any, ...], dict[tuple[str, str], TensorSpec]]:
+) -> tuple[list[Draft], tuple[GroupRule, ...], dict[tuple[str, str], TensorSpec]]:
     """All drafts in document order, the update rules, and the optimizer's state tensors."""
     assert lowered.loss is not None
     rules = rules_for(optimizer, model, lowered.gradients)
@@ -172,96 +165,6 @@ def _state_spec(
         )
     )
     return TensorSpec(storage=storage, dtype=dtype, size=size, stride=stride)
-
-
-def _numbering(lowered: Lowered, drafts: Sequence[Draft]) -> dict[int, int]:
-    """Final numbers: what persists, the inputs that are used, then the rest as it is born."""
-    touched = dict.fromkeys(
-        storage for draft in drafts for storage in draft.operands + draft.changes
-    )
-    persistent = [at for at, block in enumerate(lowered.blocks) if block.persistent]
-    inputs = [spec.storage for spec in lowered.batch if spec.storage in touched]
-    born = [storage for storage in touched if lowered.blocks[storage].transient]
-    return {block: number for number, block in enumerate((*persistent, *inputs, *born))}
-
-
-def _storage(number: int, block: Block, *, result: bool) -> Storage:
-    return Storage(
-        id=number,
-        name="loss" if result else block.name,
-        size_bytes=block.size_bytes,
-        role=Role.RESULT if result else block.role,
-        persistent=block.persistent,
-        result=result,
-    )
-
-
-def _op(
-    number: int,
-    draft: Draft,
-    numbering: Mapping[int, int],
-    blocks: Sequence[Block],
-    measurer: Measurer | None,
-) -> Op:
-    measured = (
-        Measurement(workspace_bytes=draft.unused_bytes)
-        if measurer is None
-        else measurer.measure(draft)
-    )
-
-    def numbered(storages: Iterable[int]) -> tuple[int, ...]:
-        return tuple(numbering[storage] for storage in storages)
-
-    touched = (*draft.reads, *draft.writes, *draft.mutates)
-    return Op(
-        id=number,
-        name=draft.name,
-        kind=draft.kind,
-        phase=draft.phase,
-        reads=numbered(draft.reads),
-        writes=numbered(draft.writes),
-        mutates=numbered(draft.mutates),
-        module=draft.module,
-        flops=draft.flops,
-        bytes_moved=sum(blocks[storage].size_bytes for storage in touched),
-        workspace_bytes=measured.workspace_bytes,
-        seconds=measured.seconds,
-        recomputable=draft.recomputable,
-        random=draft.random,
-    )
-
-
-def _call(draft: Draft, numbering: Mapping[int, int]) -> OpCall:
-    moved = draft.renumbered(numbering)
-    return OpCall(
-        function=moved.function, args=moved.args, kwargs=moved.kwargs, outputs=moved.outputs
-    )
-
-
-def _moved(spec: TensorSpec, numbering: Mapping[int, int]) -> TensorSpec:
-    return TensorSpec(
-        storage=numbering[spec.storage],
-        dtype=spec.dtype,
-        size=spec.size,
-        stride=spec.stride,
-        offset=spec.offset,
-    )
-
-
-def _bindings(
-    lowered: Lowered,
-    states: Mapping[tuple[str, str], TensorSpec],
-    numbering: Mapping[int, int],
-) -> Iterable[Binding]:
-    for name, spec in {**lowered.parameters, **lowered.buffers}.items():
-        yield Binding(spec=_moved(spec, numbering), owner=Owner.MODULE, name=name)
-    for (name, key), spec in states.items():
-        yield Binding(spec=_moved(spec, numbering), owner=Owner.OPTIMIZER, name=name, state_key=key)
-    for spec, value in lowered.constants:
-        yield Binding(spec=_moved(spec, numbering), owner=Owner.CONSTANT, value=value)
-    for position, spec in enumerate(lowered.batch):
-        if spec.storage in numbering:
-            yield Binding(spec=_moved(spec, numbering), owner=Owner.BATCH, position=position)
 
 
 def _conditions(model: nn.Module) -> dict[str, str]:
