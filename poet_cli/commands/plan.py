@@ -168,10 +168,10 @@ def make_plan(request: PlanRequest, *, server: str | None, write_lp: Path | None
 
 def _plan_here(request: PlanRequest, write_lp: Path | None) -> Plan:
     """Solve in a thread, so that Ctrl-C reaches the solver's process as a cancellation."""
+    problem, cancel = request.problem(), threading.Event()  # refused before a solver is loaded
     from poet_solvers import plan as plan_problem
     from poet_solvers.backends import SolveLimits
 
-    problem, cancel = request.problem(), threading.Event()
     found: list[Plan] = []
     failed: list[BaseException] = []
 

@@ -1,0 +1,128 @@
+"""poet show and verify: the chart, the residents at the peak, the page."""
+
+import dataclasses
+
+import pytest
+
+from poet_cli.chart import downsampled, memory_chart
+from poet_cli.residency import residents
+from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
+from poet_core.graph_document import graph_sha256
+from poet_core.plan import Do, Instruction, PlannedBy, Schedule
+from poet_core.plan_request import PlanRequest
+from poet_core.simulate import simulate
+from tests.cli.conftest import plan_for
+
+
+def eventful():
+    """A plan with everything: paging, a random op that runs again, workspace, an overwrite."""
+    storages = (
+        Storage(id=0, name="w", size_bytes=100, role=Role.PARAMETER, persistent=True),
+        Storage(id=1, name="x", size_bytes=30, role=Role.INPUT),
+        Storage(id=2, name="mask", size_bytes=50, role=Role.ACTIVATION),
+        Storage(id=3, name="loss", size_bytes=4, role=Role.RESULT, result=True),
+        Storage(id=4, name="nothing", size_bytes=0, role=Role.ACTIVATION),
+    )
+    ops = (
+        Op(id=0, name="drop", kind="d", phase=Phase.FORWARD, reads=(1,), writes=(2, 4), random=True,
+           workspace_bytes=13),
+        Op(id=1, name="loss", kind="l", phase=Phase.FORWARD, reads=(2, 0), writes=(3,)),
+        Op(id=2, name="again", kind="l", phase=Phase.BACKWARD, reads=(2,), writes=(3,)),
+        Op(id=3, name="update", kind="u", phase=Phase.UPDATE, reads=(3,), mutates=(0,),
+           recomputable=False),
+    )  # fmt: skip
+    graph = TrainingGraph(storages=storages, ops=ops, rng_state_bytes=70)
+    text = "C0 I0 C1 F0 F2 C0 O2 F2 I2 C2 F1 F2 I0 C3 O0 F0"
+    doing = {"C": Do.COMPUTE, "I": Do.PAGE_IN, "O": Do.PAGE_OUT, "F": Do.FREE}
+    schedule = Schedule(
+        start_ram=(),
+        start_flash=(0,),
+        instructions=tuple(Instruction(doing[item[0]], int(item[1:])) for item in text.split()),
+    )
+    problem = PlanRequest(graph=graph, device="mkr1000", ram_bytes=2000).problem()
+    judgement = simulate(graph, problem.costs, problem.budget, schedule)
+    plan = dataclasses.replace(
+        plan_for(graph),
+        graph_sha256=graph_sha256(graph),
+        budget=problem.budget,
+        schedule=schedule,
+        claims=judgement.claims,
+        planned_by=PlannedBy(formulation="by hand", solver="", status="", wall_seconds=0.0),
+    )
+    return graph, plan, judgement
+
+
+def test_the_residents_add_up_to_the_judges_figure_at_every_instruction(graph):
+    kept = plan_for(graph)
+    for step, plan, judgement in (
+        eventful(),
+        (graph, kept, simulate(graph, kept.costs, kept.budget, kept.schedule)),
+    ):
+        figures = [judgement.initial_bytes, *judgement.memory_bytes]
+        sums = [
+            sum(item.size_bytes for item in residents(step, plan, position))
+            for position in range(-1, len(figures) - 1)
+        ]
+        assert sums == figures
+
+
+def test_what_is_resident_is_named():
+    step, plan, _ = eventful()
+    names = {item.name: item for item in residents(step, plan, 9)}
+    assert set(names) == {"x", "mask", "loss", "loss (new copy)"}
+    assert names["mask"].touched
+    assert not names["x"].touched
+    second_run = {item.name for item in residents(step, plan, 5)}
+    assert {"workspace of the op", "generator states"} <= second_run
+
+
+def test_show_draws_the_memory_and_names_the_peak(poet, documents):
+    result = poet("show", "graph.json", "plan.json")
+    assert result.code == 0
+    assert "█" in result.out
+    assert "┤" in result.out
+    assert "in RAM there" in result.out
+    for name in ("weight", "activation0", "gradient2"):
+        assert name in result.out
+
+
+def test_show_as_json(poet, documents):
+    answer = poet("show", "graph.json", "plan.json", "--json").json
+    assert sum(item["bytes"] for item in answer["at_peak"]) == answer["peak_bytes"]
+    assert max(answer["memory_bytes"]) == answer["peak_bytes"]
+    assert answer["memory_bytes"][answer["peak_instruction"]] == answer["peak_bytes"]
+
+
+def test_the_page_is_whole_and_asks_nobody(poet, documents):
+    assert poet("show", "graph.json", "plan.json", "--html", "report.html").code == 0
+    page = (documents / "report.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert "default-src 'none'" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert page.count("<svg") == 1
+    assert "activation0" in page
+
+
+def test_verify_says_what_it_accepted(poet, documents):
+    assert poet("verify", "graph.json", "plan.json").out.startswith("accepted; fits: peak")
+    answer = poet("verify", "graph.json", "plan.json", "--json").json
+    assert answer["ok"]
+    assert answer["time_ratio"] == 1.0
+
+
+def test_a_peak_is_never_lost_in_a_narrow_chart():
+    values = [1] * 1000
+    values[777] = 50
+    for width in (1, 7, 80, 999):
+        assert max(downsampled(values, width)) == 50
+    assert downsampled([], 5) == [0]
+    assert downsampled([3, 4], 5) == [3, 4]
+
+
+@pytest.mark.parametrize("budget", [10, 100, 150, 10**6])
+def test_the_chart_keeps_to_its_size(budget):
+    lines = memory_chart(list(range(101)), budget, width=60, height=8)
+    assert len(lines) == 9
+    assert {len(line) for line in lines} == {60}
+    assert lines[0].endswith("█") or "┄" in lines[0] or budget == 10
