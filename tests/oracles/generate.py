@@ -95,7 +95,7 @@ def random_costs(rng: Random, graph: TrainingGraph, *, idle: bool = True) -> Cos
         return tuple(rng.randint(0, most) / 8 for _ in range(length))
 
     ops, storages = len(graph.ops), len(graph.storages)
-    paging = rng.choice((2, 8, 40))  # paging cheap, comparable, dear
+    paging = rng.choice((4, 16, 120))  # paging cheap, comparable, dear
     return Costs(
         op_seconds=table(ops, 24),
         op_joules=table(ops, 24),

@@ -15,6 +15,7 @@ Rules, versions and costs are written down here anew; nothing is imported from t
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -34,6 +35,10 @@ class Best:
     energy_joules: float
     schedule: Schedule
     states: int
+
+
+class TooLarge(Exception):  # noqa: N818 - it says that nothing is known, not that something is wrong
+    """The search was given up; nothing is known of the least energy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +80,29 @@ def least_energy(
     given_order: bool = False,
     page: bool = True,
     rematerialize: bool = True,
+    most_states: int = 10**9,
 ) -> Best | None:
-    """The schedule of least energy, or None where no schedule fits."""
-    return _Search(graph, costs, budget, given_order, page, rematerialize).run()
+    """The schedule of least energy, or None where no schedule fits.
+
+    Raises TooLarge after `most_states` states: a few small graphs have very many.
+    """
+    search = _Search(graph, costs, budget, given_order, page, rematerialize)
+    return search.run(most_states)
 
 
 class _Start:
-    """One choice of start.ram and start.flash, and what it implies."""
+    """One choice of start.ram and start.flash, and what must be right at the end because of it."""
 
     def __init__(self, graph: TrainingGraph, meaning: _Meaning, ram: set[int], flash: set[int]):
         self.ram, self.flash = ram, flash
         self.stay = ram | {s.id for s in graph.storages if s.result and s.size_bytes}
-        # Versions that somebody may still want; holding any other is pointless.
-        self.useful: list[set[int]] = [set() for _ in graph.storages]
-        for need in meaning.need:
-            for storage, version in need.items():
-                self.useful[storage].add(version)
-        for storage in self.stay | flash:
-            self.useful[storage].add(meaning.last[storage])
-        for item in graph.storages:
-            if not item.size_bytes:  # never leaves, and costs nothing
-                self.useful[item.id] = set(range(len(graph.ops) + 1))
+        last = {s: meaning.last[s] for s in self.stay | flash}
+        last |= {
+            s.id: meaning.last[s.id]
+            for s in graph.storages
+            if not s.size_bytes and (s.persistent or s.result)
+        }
+        self.wanted_at_end = frozenset(last.items())
 
 
 class _Search:
@@ -132,6 +139,7 @@ class _Search:
         self.out_cost = _priced(costs.page_out_joules, costs.page_out_seconds, idle)
         self.everything = (1 << len(graph.ops)) - 1
         self.starts = list(self._starts())
+        self.wanted_when: dict[tuple[int, int, int], frozenset[tuple[int, int]]] = {}
 
     def _starts(self) -> Iterator[_Start]:
         movable = [s.id for s in self.graph.storages if s.persistent and s.size_bytes]
@@ -150,7 +158,7 @@ class _Search:
         flash = tuple(0 if s.id in start.flash else _ABSENT for s in self.graph.storages)
         return _State(number, 0, 0, ram, flash)
 
-    def run(self) -> Best | None:
+    def run(self, most_states: int) -> Best | None:
         """The first ending that leaves the queue is the best one."""
         limit = self.budget.step_seconds
         most = self.budget.energy_joules
@@ -161,19 +169,24 @@ class _Search:
             energy: float, seconds: float, at: _State | int, before: int,
             how: tuple[Instruction, ...],
         ) -> None:  # fmt: skip
-            if (limit is not None and seconds > limit) or (most is not None and energy > most):
-                return
             ended = isinstance(at, int)
+            if limit is not None:
+                if seconds + (0.0 if ended else self._seconds_left(at)) > limit:
+                    return
+                if not ended and closed.get(at, math.inf) <= seconds:
+                    return
+            if most is not None and energy > most:
+                return
             left = 0.0 if ended else self._least_left(at)
             progress = 99 if ended else at.done.bit_count()
             heapq.heappush(queue, (energy + left, -progress, len(trail), energy, seconds, at))
             trail.append((before, how))
 
+        closed: dict[_State, float] = {}  # state -> least seconds of a label that was settled
         for number in range(len(self.starts)):
             first = self._first_state(number)
             if self._bytes(first.ram) <= self.room:
                 push(0.0, 0.0, first, -1, ())
-        closed: dict[_State, float] = {}  # state -> least seconds of a label that was settled
         while queue:
             _, _, label, energy, seconds, state = heapq.heappop(queue)
             if isinstance(state, int):
@@ -188,10 +201,15 @@ class _Search:
             if known is not None and (limit is None or known <= seconds):
                 continue
             closed[state] = seconds
+            if len(closed) > most_states:
+                raise TooLarge
             for more_energy, more_seconds, after, how in self._arcs(state):
                 if limit is not None or isinstance(after, int) or after not in closed:
                     push(energy + more_energy, seconds + more_seconds, after, label, how)
         return None
+
+    def _seconds_left(self, state: _State) -> float:
+        return sum(cost[1] for op, cost in enumerate(self.op_cost) if not state.done >> op & 1)
 
     def _least_left(self, state: _State) -> float:
         """What every way to the end costs at least (consistent, so A* settles a state once).
@@ -222,6 +240,28 @@ class _Search:
                 least = min(self.in_cost[s][0], self.op_cost[giver][0])
                 by_run[giver] = max(by_run.get(giver, 0.0), least)
         return left + sum(by_run.values())
+
+    def _wanted(self, start: int, done: int, held: int) -> frozenset[tuple[int, int]]:
+        """Versions that somebody may still want: an op that did not run, the end of the step, or
+        another run of an op that gives such a version. Holding any other is pointless."""
+        key = (start, done, held)
+        if key not in self.wanted_when:
+            wanted = set(self.starts[start].wanted_at_end)
+            for op, need in enumerate(self.meaning.need):
+                if not done >> op & 1:
+                    wanted.update(need.items())
+            pending = list(wanted)
+            while pending:
+                giver = self.giver.get(pending.pop())
+                if giver is None or not done >> giver & 1:
+                    continue
+                op = self.graph.ops[giver]
+                if op.recomputable and self.rematerialize and (not op.random or held >> giver & 1):
+                    more = self.meaning.need[giver].items() - wanted
+                    wanted |= more
+                    pending += more
+            self.wanted_when[key] = frozenset(wanted)
+        return self.wanted_when[key]
 
     def _bytes(self, ram: tuple[int, ...]) -> int:
         return sum(size for size, version in zip(self.size, ram, strict=True) if version >= 0)
@@ -258,10 +298,10 @@ class _Search:
                     )
 
     def _brings_something(self, state: _State, op: Op) -> bool:
-        """Whether running `op` again gives a useful version that RAM does not hold."""
-        useful = self.starts[state.start].useful
+        """Whether running `op` again gives a wanted version that RAM does not hold."""
+        wanted = self._wanted(state.start, state.done, state.held)
         return any(
-            state.ram[s] != version and version in useful[s]
+            state.ram[s] != version and (s, version) in wanted
             for s, version in self.meaning.give[op.id].items()
         )
 
@@ -270,8 +310,8 @@ class _Search:
     ) -> Iterator[tuple[float, float, _State, tuple[Instruction, ...]]]:
         """Every way to run `op` now: what is freed, and what of it is saved to flash first."""
         need = self.meaning.need[op.id]
-        ram = list(state.ram)
-        useful = self.starts[state.start].useful
+        ram = state.ram
+        wanted = self._wanted(state.start, state.done | 1 << op.id, held_after)
         lost: set[int] = set()  # copies that do not survive whatever we choose
         fetched: list[int] = []
         for storage, version in need.items():
@@ -285,7 +325,7 @@ class _Search:
         lost.update(s for s in op.writes if ram[s] >= 0)
         lost.update(
             s for s, version in enumerate(ram)
-            if version >= 0 and s not in need and version not in useful[s]
+            if version >= 0 and s not in need and (s, version) not in wanted
         )  # fmt: skip
         changed = [s for s in op.mutates if ram[s] == need[s] and s not in fetched]
         fixed = sum(self.size[s] for s in (*need, *op.writes)) + self.work[op.id]
@@ -296,20 +336,24 @@ class _Search:
         ]  # fmt: skip
         excess = fixed + sum(self.size[s] for s in others) - self.room
         for freed in _least_sets([(s, self.size[s]) for s in others], excess):
-            for out, flash, spent in self._savings(state, [*lost, *freed], changed, fetched):
+            for out, flash, spent in self._savings(state, wanted, [*lost, *freed], changed, fetched):
                 yield self._arc(
-                    state, op, held_after, (*lost, *freed), fetched, out, flash, spent
+                    state, op, held_after, wanted, (*lost, *freed), fetched, out, flash, spent
                 )
 
     def _savings(
-        self, state: _State, leaving: list[int], changed: list[int], fetched: list[int]
+        self,
+        state: _State,
+        wanted: frozenset[tuple[int, int]],
+        leaving: list[int],
+        changed: list[int],
+        fetched: list[int],
     ) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], float]]:
         """Which of the copies that are about to be lost go to flash first."""
-        useful = self.starts[state.start].useful
         worth = [
             s for s in (*leaving, *changed)
             if self.page and self.size[s] and s not in fetched
-            and state.flash[s] != state.ram[s] and state.ram[s] in useful[s]
+            and state.flash[s] != state.ram[s] and (s, state.ram[s]) in wanted
         ]  # fmt: skip
         for number in range(len(worth) + 1):
             for chosen in combinations(worth, number):
@@ -323,6 +367,7 @@ class _Search:
         state: _State,
         op: Op,
         held: int,
+        wanted: frozenset[tuple[int, int]],
         gone: tuple[int, ...],
         fetched: list[int],
         out: tuple[int, ...],
@@ -341,11 +386,18 @@ class _Search:
             ram[s] = flash[s]
         for s, version in self.meaning.give[op.id].items():
             ram[s] = version
+        for s, version in enumerate(ram):
+            if version >= 0 and self.size[s] and (s, version) not in wanted:
+                instructions.append(Instruction(Do.FREE, s))
+                ram[s] = _ABSENT
+        kept = tuple(
+            version if (s, version) in wanted else _ABSENT for s, version in enumerate(flash)
+        )
         energy += self.op_cost[op.id][0] + sum(self.in_cost[s][0] for s in fetched)
         seconds = self.op_cost[op.id][1]
         seconds += sum(self.in_cost[s][1] for s in fetched)
         seconds += sum(self.out_cost[s][1] for s in out)
-        after = _State(state.start, state.done | 1 << op.id, held, tuple(ram), flash)
+        after = _State(state.start, state.done | 1 << op.id, held, tuple(ram), kept)
         return energy, seconds, after, tuple(instructions)
 
     def _endings(
