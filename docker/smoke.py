@@ -9,6 +9,7 @@ first thing that is not as it should be.
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -145,15 +146,21 @@ def main() -> None:
     expect("No module named 'torch'" in torch.stderr, "torch is not in the image", torch.stderr)
 
     buildah = ["buildah", "run", "--isolation", "chroot", container, "--", *config["Cmd"]]
-    server = subprocess.Popen(buildah, text=True)
-    try:
-        wait_for_health(server, container, health[1:])
-        status, devices = call("GET", "/v1/devices")
-        expect(status == 200 and DEVICE in json.dumps(devices), f"{DEVICE} is listed", devices)
-        print(f"smoke test passed as user {uid}: {check_plans()}")
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
+    with tempfile.TemporaryFile("w+") as log:
+        server = subprocess.Popen(buildah, text=True, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_for_health(server, container, health[1:])
+            status, devices = call("GET", "/v1/devices")
+            expect(status == 200 and DEVICE in json.dumps(devices), f"{DEVICE} is listed", devices)
+            found = check_plans()
+        except BaseException:
+            log.seek(0)
+            print(log.read()[-4000:], file=sys.stderr)
+            raise
+        finally:
+            server.terminate()
+            server.wait(timeout=30)
+    print(f"smoke test passed as user {uid}: {found}")
 
 
 if __name__ == "__main__":
