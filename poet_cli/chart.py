@@ -16,14 +16,16 @@ from poet_core.units import format_bytes
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _BUDGET = "┄"
+_LABEL_WIDTH = 10
 
 
 def memory_chart(
     memory_bytes: Sequence[int], budget_bytes: int, *, width: int, height: int = 10
 ) -> list[str]:
     """The lines of the chart: at most `width` columns and `height` rows."""
-    label_width = 10
-    columns = downsampled(memory_bytes, max(10, width - label_width - 2))
+    room = max(10, width - _LABEL_WIDTH - 2)
+    columns = downsampled(memory_bytes, room)
+    columns = [value for value in columns for _ in range(room // len(columns))]
     highest = max(*columns, 1)
     # A budget far above the peak would press the curve flat: it is then named, not drawn.
     top = budget_bytes if highest <= budget_bytes <= 2 * highest else highest
@@ -34,8 +36,8 @@ def memory_chart(
         if row == height - 1 and top == budget_bytes:
             marks = marks.replace(" ", _BUDGET)
         label = format_bytes(top * (row + 1) / height) if row in {height - 1, height // 2} else ""
-        lines.append(f"{label:>{label_width}} {'┤' if label else '│'}{marks}")
-    lines.append(f"{'':>{label_width}} └{'─' * len(columns)}")
+        lines.append(f"{label:>{_LABEL_WIDTH}} {'┤' if label else '│'}{marks}")
+    lines.append(f"{'':>{_LABEL_WIDTH}} └{'─' * len(columns)}")
     return lines
 
 

@@ -40,6 +40,7 @@ _EXIT_CODES: tuple[tuple[type[PoetError], int], ...] = (
 )
 _INTERNAL = 4
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 
 def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -51,10 +52,7 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
         number = version("poet-planner")
     except PackageNotFoundError:
         number = "unknown (run from a source tree)"
-    if _wants_json(sys.argv[1:]):
-        print_json({"version": number})
-    else:
-        click.echo(f"poet {number}")
+    click.echo(f"poet {number}")
     context.exit()
 
 
@@ -96,8 +94,13 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line; the exit code."""
     as_json = _wants_json(arguments)
     try:
-        result = cli.main(args=list(arguments), prog_name="poet", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        # Not cli.main: it has exit codes of its own, and 1 is a verdict here.
+        with cli.make_context("poet", list(arguments)) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+        return 0
+    except click.exceptions.Exit as asked:
+        return asked.exit_code
     except PoetError as error:
         _show(error, as_json)
         return next(code for cls, code in _EXIT_CODES if isinstance(error, cls))
@@ -111,8 +114,8 @@ def run(arguments: Sequence[str]) -> int:
         click.echo("Interrupted.", err=True)
         return _INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  Kept to the end.
-        return 0
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  For the last flush.
+        return _PIPE_CLOSED
     except Exception as error:  # noqa: BLE001  The last resort: one line instead of a traceback.
         _show_unexpected(error, as_json)
         return _INTERNAL

@@ -61,5 +61,11 @@ def show_device(name: str, as_json: bool) -> None:
     for field in VALUE_FIELDS:
         value, source = getattr(profile, field), profile.sources.get(field)
         if value is not None and source is not None:
-            rows.append((field, str(value), "estimate" if source.estimate else "", source.text))
+            rows.append((field, _shown(value), "estimate" if source.estimate else "", source.text))
     print_table(("field", "value", "", "source"), rows, right=("value",))
+
+
+def _shown(value: float | bool) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"

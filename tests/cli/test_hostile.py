@@ -148,7 +148,7 @@ def test_injections_pass_through_every_command_harmlessly(poet, documents, evil)
 
 def test_markup_in_a_name_is_shown_as_it_is_written(poet, documents, graph):
     document = graph_to_document(graph)
-    document["storages"][1]["name"] = "[bold]weight[/bold]"
+    document["storages"][0]["name"] = "[bold]weight[/bold]"
     write(documents / "graph.json", document)
     write(documents / "plan.json", plan_to_document(plan_for(graph_from_document(document))))
     assert "[bold]weight[/bold]" in poet("show", "graph.json", "plan.json").out

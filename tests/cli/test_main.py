@@ -79,7 +79,7 @@ def test_an_unknown_device(poet):
     assert "[unknown_device]" in result.err
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path):
+def test_a_reader_that_goes_away_is_told_from_a_refusal(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "poet_cli.main", "devices", "list", "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
@@ -87,7 +87,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     process.stdout.close()
     errors = process.stderr.read()
     process.stderr.close()
-    assert (process.wait(30), errors) == (0, "")
+    assert (process.wait(30), errors) == (141, "")  # 128 + SIGPIPE, as shells have it
 
 
 def test_errors_as_json_go_to_stdout(tmp_path):

@@ -106,7 +106,7 @@ def test_no_plan_is_written_where_none_was_found(poet, documents):
         ((), "device_missing"),
         (("--device", "mkr1000", "--device-file", "x.toml"), "device_twice"),
         (("--device-file", "nowhere.toml"), "file_unreadable"),
-        (("--device-file", "graph.json"), "missing_field"),
+        (("--device-file", "graph.json"), "unknown_field"),
         (("--device", "host"), "ram_missing"),
         (("--device", "mkr1000", "--server", "nowhere"), "server_invalid"),
         (("--device", "mkr1000", "--backend", "excel"), "usage"),
