@@ -20,6 +20,7 @@ from poet_solvers.milp_rows import (
     add_residency,
     add_useful_runs,
 )
+from poet_solvers.twins import add_twin_order
 from poet_solvers.values import ValueTable, value_table
 from poet_solvers.windows import Windows, possible_runs
 
@@ -48,6 +49,7 @@ def judged_model(
     add_useful_runs(model)
     add_flash(model)
     add_memory(model)
+    add_twin_order(model)
     _add_limits(model)
     _set_objective(model)
     return model
