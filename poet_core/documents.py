@@ -22,13 +22,15 @@ from poet_core.units import LARGEST_INTEGER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a document may be at most. `references` counts storages named by ops."""
+    """What a document may be at most. `references` counts storages named by ops; `values`
+    everything between commas, which bounds what parsing may allocate."""
 
     document_bytes: int = 64 * 2**20
     depth: int = 16
     storages: int = 100_000
     ops: int = 50_000
     references: int = 1_000_000
+    values: int = 10_000_000
     string_length: int = 1_000
 
 
@@ -42,6 +44,10 @@ def parse_json(text: bytes | str, limits: Limits = DEFAULT_LIMITS) -> Any:
         refuse("$", f"at most {limits.document_bytes} bytes", f"{len(data)} bytes",
                code="document_too_large")  # fmt: skip
     _check_depth(data, limits.depth)
+    separators = data.count(b",")
+    if separators >= limits.values:
+        refuse("$", f"at most {limits.values} values", f"{separators} commas",
+               code="limit_exceeded")  # fmt: skip
     try:
         return json.loads(
             data.decode("utf-8"),
@@ -75,6 +81,10 @@ def refuse(path: str, expected: str, got: str, *, code: str = "document_invalid"
     raise DocumentError(
         f"At {where}: expected {expected}, got {got}.", code=code, details={"path": where}
     )
+
+
+# JSON can escape half a pair (RFC 8259, section 8.2); no UTF-8 file, reply or terminal can hold it.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Node:
@@ -132,7 +142,7 @@ class Node:
         """A finite number in [least, most]."""
         if type(self.value) not in (int, float):
             refuse(self.path, "a number", describe(self.value), code="wrong_type")
-        if not math.isfinite(self.value) or not least <= self.value <= most:
+        if not least <= self.value <= most:  # false for NaN; exact for integers of any length
             refuse(self.path, f"a number from {least:g} to {most:g}", describe(self.value),
                    code="out_of_range")  # fmt: skip
         return float(self.value)
@@ -148,6 +158,8 @@ class Node:
         if len(self.value) > self.limits.string_length:
             refuse(self.path, f"at most {self.limits.string_length} characters",
                    f"{len(self.value)}", code="limit_exceeded")  # fmt: skip
+        if not self.value.isascii() and _SURROGATE.search(self.value):
+            refuse(self.path, "Unicode text", "half of a surrogate pair", code="wrong_value")
         return self.value
 
     def boolean(self) -> bool:
@@ -193,10 +205,15 @@ def describe(value: Any) -> str:
         return f"an array of {len(value)}"
     if isinstance(value, str):
         return f"the string {printable(value, 40)!r}"
-    return printable(json.dumps(value), 40)
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        return "a longer integer"
+    if value is None or isinstance(value, int | float):
+        return json.dumps(value)
+    return "a value that JSON does not have"
 
 
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+# The closing quote is optional: else an unterminated string is scanned again from each quote in it.
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 
 
 def _check_depth(data: bytes, most: int) -> None:

@@ -9,6 +9,7 @@ finds a version, every result is produced), so nobody checks again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -116,25 +117,32 @@ class TrainingGraph:
 def _check_ids(graph: TrainingGraph) -> None:
     if not graph.ops:
         raise GraphError("Expected at least one op, got none.", code="graph_empty")
+    if graph.rng_state_bytes < 0:
+        _refuse("graph_negative", f"A generator state has {graph.rng_state_bytes} bytes", "0 up")
     for position, storage in enumerate(graph.storages):
         if storage.id != position:
             _refuse("graph_storage_id", f"Storage {position} has id {storage.id}", "its position")
         if storage.size_bytes < 0:
             _refuse("graph_negative", f"Storage {position} has {storage.size_bytes} bytes", "0 up")
-    known = len(graph.storages)
     for position, op in enumerate(graph.ops):
         if op.id != position:
             _refuse("graph_op_id", f"Op {position} has id {op.id}", "its position")
-        if min(op.flops, op.bytes_moved, op.workspace_bytes) < 0:
-            _refuse("graph_negative", f"Op {position} has a negative amount", "0 up")
-        touched = op.touches
-        for storage_id in touched:
-            if not 0 <= storage_id < known:
-                _refuse("graph_unknown_storage", f"Op {position} names storage {storage_id}",
-                        f"an id from 0 to {known - 1}", op=position, storage=storage_id)  # fmt: skip
-        if len(set(touched)) != len(touched):
-            _refuse("graph_touches_twice", f"Op {position} names a storage twice",
-                    "each storage in one of reads, writes and mutates", op=position)  # fmt: skip
+        _check_op(op, len(graph.storages))
+
+
+def _check_op(op: Op, known: int) -> None:
+    if min(op.flops, op.bytes_moved, op.workspace_bytes) < 0:
+        _refuse("graph_negative", f"Op {op.id} has a negative amount", "0 up")
+    if op.seconds is not None and not 0 <= op.seconds < math.inf:
+        _refuse("graph_negative", f"Op {op.id} takes {op.seconds} s", "0 up, finite")
+    touched = op.touches
+    for storage_id in touched:
+        if not 0 <= storage_id < known:
+            _refuse("graph_unknown_storage", f"Op {op.id} names storage {storage_id}",
+                    f"an id from 0 to {known - 1}", op=op.id, storage=storage_id)  # fmt: skip
+    if len(set(touched)) != len(touched):
+        _refuse("graph_touches_twice", f"Op {op.id} names a storage twice",
+                "each storage in one of reads, writes and mutates", op=op.id)  # fmt: skip
 
 
 def _document_versions(graph: TrainingGraph) -> Versions:

@@ -54,7 +54,7 @@ def graph_to_document(graph: TrainingGraph) -> dict[str, Any]:
                 "flops": op.flops,
                 "bytes_moved": op.bytes_moved,
                 "workspace_bytes": op.workspace_bytes,
-                "seconds": op.seconds,
+                "seconds": None if op.seconds is None else float(op.seconds),
                 "recomputable": op.recomputable,
                 "random": op.random,
             }

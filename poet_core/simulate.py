@@ -8,6 +8,7 @@ make a plan unsafe.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -197,6 +198,8 @@ class _Machine:
         seconds = max(self._program_clock, self._lane_clock)
         joules = self._joules + self._costs.idle_watts * seconds
         budget = self._budget
+        if not math.isfinite(joules):
+            self._refuse("figures_overflow", None, "the energy of the step is no finite number")
         if budget.step_seconds is not None and seconds > budget.step_seconds:
             self._refuse("time_exceeded", None,
                          f"the step takes {seconds:.9g} s, over {budget.step_seconds:.9g} s")  # fmt: skip
@@ -323,8 +326,8 @@ class _Machine:
     def _transfer(self, position: int, storage: int) -> None:
         excess = self._flash_account.excess_after(position)
         if excess is not None:
-            code, message = excess
-            self._refuse(code, position, message, storage)
+            code, message, over = excess
+            self._refuse(code, position, message, storage, bytes_over=over)
 
     def _check_end_ram(self) -> None:
         graph = self._graph
@@ -363,9 +366,14 @@ class _Machine:
         )
 
     def _refuse(
-        self, code: str, position: int | None, message: str, storage: int | None = None
+        self,
+        code: str,
+        position: int | None,
+        message: str,
+        storage: int | None = None,
+        **amounts: int,
     ) -> NoReturn:
-        details: dict[str, str | int | float | bool | None] = {}
+        details: dict[str, str | int | float | bool | None] = {**amounts}
         if position is not None:
             message = f"Instruction {position} {message}"
             details["instruction"] = position
@@ -427,17 +435,23 @@ class _FlashAccount:
                 details={"bytes_over": always - budget.flash_bytes},
             )
 
-    def excess_after(self, position: int) -> tuple[str, str] | None:
-        """The limit that the transfer at `position` breaks, as (code, message), if any."""
+    def excess_after(self, position: int) -> tuple[str, str, int] | None:
+        """The limit that the transfer at `position` breaks: (code, message, bytes over), if any."""
         alive, limit = self._alive_at[position], self._budget.flash_bytes
         if limit is not None and alive > limit:
-            return "flash_exceeded", (
-                f"brings flash to {alive} bytes, {alive - limit} over its capacity of {limit}"
+            return (
+                "flash_exceeded",
+                (f"brings flash to {alive} bytes, {alive - limit} over its capacity of {limit}"),
+                alive - limit,
             )
         written, cap = self._written_by[position], self._budget.flash_write_bytes
         if cap is not None and written > cap:
-            return "flash_writes_exceeded", (
-                f"brings the flash writes of the step to {written} bytes, {written - cap} over "
-                f"the cap of {cap}"
+            return (
+                "flash_writes_exceeded",
+                (
+                    f"brings the flash writes of the step to {written} bytes, {written - cap} over "
+                    f"the cap of {cap}"
+                ),
+                written - cap,
             )
         return None

@@ -96,6 +96,7 @@ def _decimals(value: float) -> int:
 def _scaled(value: float, unit: str) -> str:
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}"
+    value = float(f"{value:.3g}")  # before the unit is chosen: 0.9999 s is 1 s, not 1e+03 ms
     for factor, prefix in ((1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")):
         if abs(value) >= factor:
             return f"{value / factor:.3g} {prefix}{unit}"
