@@ -98,7 +98,6 @@ def run(arguments: Sequence[str]) -> int:
         with cli.make_context("poet", list(arguments)) as context:
             cli.invoke(context)
         sys.stdout.flush()
-        return 0
     except click.exceptions.Exit as asked:
         return asked.exit_code
     except PoetError as error:
@@ -119,6 +118,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001  The last resort: one line instead of a traceback.
         _show_unexpected(error, as_json)
         return _INTERNAL
+    return 0
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

@@ -1,0 +1,81 @@
+"""docs/cli.md and docs/service.md are true: commands run, options, limits and codes exist."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from poet_client.client import FLASH_WRITES_OF_PEAK
+from poet_service.problems import _STATUS_OF_CODE
+from poet_service.settings import ServiceSettings
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+CLI, SERVICE = ((DOCS / name).read_text(encoding="utf-8") for name in ("cli.md", "service.md"))
+
+
+def commands():
+    return [
+        line.removeprefix("$ poet ")
+        for block in re.findall(r"```console\n(.*?)```", CLI, re.DOTALL)
+        for line in block.splitlines()
+    ]
+
+
+def test_every_documented_command_works_in_its_order(poet, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(DOCS.parent), *sys.path])
+    lines = commands()
+    assert len(lines) >= 9
+    for line in lines:
+        result = poet(*shlex.split(line))
+        assert result.code == 0, (line, result.out, result.err)
+        if "--json" in line:
+            assert json.loads(result.out)
+    assert (tmp_path / "report.html").exists()
+    assert (tmp_path / "mlp.lp").exists()
+
+
+@pytest.mark.parametrize("command", ["trace", "plan", "train", "serve"])
+def test_documented_options_exist(poet, command):
+    known = poet(command, "--help").out
+    section = {
+        "trace": "--measure-seconds --threads",
+        "plan": " ".join(re.findall(r"^\| (`--.*?) \|", CLI, re.MULTILINE)),
+        "train": "--plan --device --ram --threads --steps",
+        "serve": "--port --allow-remote --allow-host --solves",
+    }[command]
+    options = set(re.findall(r"--[a-z][a-z-]+", section))
+    assert len(options) >= 2
+    assert all(option in CLI + SERVICE for option in options)
+    assert [option for option in options if option not in known] == []
+
+
+def test_every_plan_option_is_documented(poet):
+    known = set(re.findall(r"--[a-z][a-z-]+", poet("plan", "--help").out.split("Examples:")[0]))
+    assert [option for option in known - {"--output", "--help"} if option not in CLI] == []
+
+
+def test_the_limits_of_the_service_are_those_documented():
+    settings = ServiceSettings()
+    limits = settings.limits
+    table = SERVICE[SERVICE.index("## Limits") :]
+    for text in (
+        f"{limits.document_bytes // 2**20} MiB, within {settings.body_seconds:.0f} seconds",
+        f"about {settings.nodes:,}",
+        f"{limits.depth} levels",
+        f"{limits.ops:,} and {limits.storages:,}; their product {settings.ops_times_storages:,}",
+        f"| {limits.references:,} |",
+        f"| {limits.string_length:,} |",
+        f"{settings.most_wall_seconds:.0f} seconds and 4 GiB a solve, {settings.solves} solves",
+        f"{settings.stored_plans}, in {settings.stored_bytes // 2**20} MiB",
+    ):
+        assert text in table, text
+    assert f"at most {FLASH_WRITES_OF_PEAK} times keep-everything's peak" in SERVICE
+
+
+def test_every_status_of_the_table_is_documented():
+    for code, status in _STATUS_OF_CODE.items():
+        row = next(line for line in SERVICE.splitlines() if line.startswith(f"| {status} |"))
+        assert f"`{code}`" in row
