@@ -46,5 +46,5 @@ def _digest(value: Any) -> str:
         return hashlib.sha256(f"{type(value).__name__} {value!r}".encode()).hexdigest()
     data = value.detach().contiguous()
     digest = hashlib.sha256(f"{data.dtype} {tuple(data.shape)} ".encode())
-    digest.update(memoryview(data.reshape(-1).view(torch.uint8).numpy()))
+    digest.update(data.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -29,27 +29,33 @@ class Inputs:
         self._sizes = [storage.size_bytes for storage in program.graph.storages]
         self._bindings = [b for b in program.bindings if b.owner is Owner.BATCH]
 
-    def take(self, batch: tuple[Any, ...], *, donate: bool) -> dict[int, torch.Tensor]:
-        """The batch's tensors by storage. `donate`: the caller's tensors are emptied.
+    def check(self, batch: tuple[Any, ...]) -> list[torch.Tensor]:
+        """The tensors of a batch that fits.
 
-        Raises UsageError (`batch_mismatch`) where the batch differs from the example in structure,
-        shape, type, device or a value that is no tensor.
+        Raises UsageError (`batch_mismatch`) where it differs from the example in structure, shape,
+        type, device or a value that is no tensor.
         """
         leaves, form = pytree.tree_flatten(batch)
         if form != self._form:
-            raise _mismatch("a batch of another structure than the example batch", str(form))
+            raise _mismatch("a batch with the structure of the example batch", str(form)[:120])
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         constants = [leaf for leaf in leaves if not isinstance(leaf, torch.Tensor)]
         if len(tensors) != len(self._shapes) or constants != self._constants:
-            raise _mismatch("values that are part of the traced step", repr(constants)[:80])
+            expected = f"the values of the example batch, {self._constants!r:.60}"
+            raise _mismatch(expected, f"{constants!r:.60}")
         for position, (tensor, (shape, dtype)) in enumerate(
             zip(tensors, self._shapes, strict=True)
         ):
-            if tuple(tensor.shape) != shape or tensor.dtype != dtype or tensor.is_cuda:
+            same = tuple(tensor.shape) == shape and tensor.dtype == dtype
+            if not same or tensor.device.type != "cpu":
                 raise _mismatch(
                     f"{dtype} {shape} on cpu for tensor {position} of the batch",
                     f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}",
                 )
+        return tensors
+
+    def take(self, tensors: list[torch.Tensor], *, donate: bool) -> dict[int, torch.Tensor]:
+        """A checked batch by storage, in memory of its own. `donate`: the caller's is emptied."""
         taken: dict[int, torch.Tensor] = {}
         for binding in self._bindings:
             tensor, spec = tensors[binding.position], binding.spec
@@ -58,11 +64,11 @@ class Inputs:
             if donate and whole:
                 taken[spec.storage] = tensor.data
             else:
-                own = tensor_of(torch.empty(size_bytes, dtype=torch.uint8), spec)
+                own = tensor_of(torch.empty(size_bytes, dtype=torch.uint8, device="cpu"), spec)
                 taken[spec.storage] = own.copy_(tensor.detach())
         if donate:
             for tensor in tensors:
-                tensor.data = torch.empty(0, dtype=tensor.dtype)
+                tensor.data = torch.empty(0, dtype=tensor.dtype, device="cpu")
         return taken
 
 

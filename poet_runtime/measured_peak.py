@@ -1,11 +1,12 @@
 """The peak of tensor memory, from a source that the replay does not write.
 
-PyTorch's allocator reports each allocation and each free to the profiler ("[memory]" events);
-their running total is the memory of live tensors and of whatever kernels allocate inside. The
-allocator does not report the free of a block that it gave out before the profiler started, and the
-total does not contain that block either: so everything that should count must be allocated under
-the profiler. `measure_peak` has `prepare` for that; `measure_step_peak` moves the step's state to
-new memory. Nothing is subtracted.
+PyTorch's allocator reports each allocation and each free, with its address, to the profiler
+("[memory]" events). What is live is what was allocated under the profiler and not yet freed; its
+most is the peak, and includes what kernels allocate inside. A block from before the profiler
+started is in no total, and its free is not subtracted from one (the allocator reports such frees
+too, if an earlier profiler saw the allocation): so everything that should count must be allocated
+under the profiler. `measure_peak` has `prepare` for that; `measure_step_peak` moves the step's
+state to new memory.
 
 Invariant: the figures come from the allocator's events alone. What kernels take behind its back
 (MKL's packing buffers) is in `resident_peak`, the operating system's own figure, only.
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch._C._profiler import _EventType
 from torch.autograd.profiler import profile, record_function
 
 from poet_core.errors import ReplayError
@@ -50,12 +52,19 @@ def measure_peak(prepare: Callable[[], Any], run: Callable[[], Any]) -> Measured
             run()
     results = profiler.kineto_results
     assert results is not None
-    events = results.events()
-    (mark,) = [event for event in events if event.name() == _MARK]
-    memory = sorted(
-        (event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"
-    )
+    (mark,) = [event for event in results.events() if event.name() == _MARK]
+    memory = sorted(_memory_events(results.experimental_event_tree()))
     return _running_peak(memory, mark.start_ns(), mark.end_ns())
+
+
+def _memory_events(roots: Iterable[Any]) -> Iterator[tuple[int, int, int]]:
+    """(moment in ns, address, bytes) of each allocation and, with negative bytes, each free."""
+    waiting = list(roots)
+    while waiting:
+        event = waiting.pop()
+        waiting += event.children
+        if event.tag == _EventType.Allocation:  # not `is`: each look gives a new object
+            yield event.start_time_ns, event.extra_fields.ptr, event.extra_fields.alloc_size
 
 
 def measure_step_peak(step: TrainStep, batches: Iterable[tuple[Any, ...]]) -> MeasuredPeak:
@@ -71,12 +80,19 @@ def measure_step_peak(step: TrainStep, batches: Iterable[tuple[Any, ...]]) -> Me
     return measure_peak(step.reallocate, run)
 
 
-def _running_peak(memory: list[tuple[int, int]], begin_ns: int, end_ns: int) -> MeasuredPeak:
+def _running_peak(
+    memory: Iterable[tuple[int, int, int]], begin_ns: int, end_ns: int
+) -> MeasuredPeak:
+    blocks: dict[int, int] = {}
     live = begin = peak = count = 0
-    for moment_ns, size_bytes in memory:
+    for moment_ns, address, size_bytes in memory:
         if moment_ns > end_ns:
             break
-        live += size_bytes
+        if size_bytes > 0:
+            blocks[address] = size_bytes
+            live += size_bytes
+        else:
+            live -= blocks.pop(address, 0)
         if moment_ns < begin_ns:
             begin = peak = live
         else:

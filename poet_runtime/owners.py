@@ -49,11 +49,11 @@ class Holders:
 
     def empty(self, storage: int) -> None:
         """Takes the memory away from the holder."""
-        self.assign(storage, torch.empty(0, dtype=self.bindings[storage].spec.dtype))
+        self.assign(storage, torch.empty(0, dtype=self.bindings[storage].spec.dtype, device="cpu"))
 
     def blank(self, storage: int) -> torch.Tensor:
         """New memory for the storage, its content undefined, as its holder sees it."""
-        base = torch.empty(self._sizes[storage], dtype=torch.uint8)
+        base = torch.empty(self._sizes[storage], dtype=torch.uint8, device="cpu")
         return tensor_of(base, self.bindings[storage].spec)
 
     def move(self, storage: int) -> None:

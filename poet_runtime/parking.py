@@ -97,9 +97,8 @@ class Parking:
 
     def reallocate(self) -> None:
         """Moves what is in RAM to new memory: an allocator's log that begins now sees all of it."""
-        for storage in self._holders.bindings:
-            if not self.is_parked or storage not in self._parked_only:
-                self._holders.move(storage)
+        for storage in self._in_ram:
+            self._holders.move(storage)
 
     def _as_held(self, storage: int, tensor: torch.Tensor) -> torch.Tensor:
         spec = self._holders.bindings[storage].spec

@@ -11,6 +11,7 @@ op does not return what the trace promised, the step ends with a ReplayError.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,7 +73,8 @@ class CompiledStep:
         source, function = self._variant(checked=checked, logged=log is not None)
         lane = _Lane(pager, self.layout, self._flat)
         note = _noting(log) if log is not None else None
-        with torch.no_grad():
+        # What the caller has switched on around the step is not part of the traced program.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
             loss, moved = function(resident, lane.wait, lane.page_out, lane.page_in, note)
         return loss, dict(zip(source.returned, moved, strict=True))
 
@@ -89,7 +91,7 @@ class CompiledStep:
             **source.tables,
             "S": torch.as_strided,
             "V": view_as,
-            "E": torch.empty,
+            "E": partial(torch.empty, device="cpu"),
             "G": torch.default_generator.get_state,
             "H": torch.default_generator.set_state,
             "C": self._check_outputs,
@@ -156,7 +158,7 @@ class _Lane:
         # Allocated here, on the program's thread: memory is counted in program order.
         transfer = self._transfers[number]
         spec = self._flat[transfer.storage]
-        tensor = torch.empty(spec.size, dtype=spec.dtype)
+        tensor = torch.empty(spec.size, dtype=spec.dtype, device="cpu")
         self._pager.page_in(transfer.storage, transfer.offset, tensor)
         return tensor
 
@@ -179,7 +181,9 @@ def view_as(
     offset: int,
 ) -> torch.Tensor:
     """A tensor of another element type on the storage of `base`."""
-    return torch.empty(0, dtype=dtype).set_(base.untyped_storage(), offset, size, stride)
+    return torch.empty(0, dtype=dtype, device="cpu").set_(
+        base.untyped_storage(), offset, size, stride
+    )
 
 
 def spec_of(tensor: torch.Tensor, storage: int) -> TensorSpec:

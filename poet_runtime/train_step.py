@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -62,7 +63,8 @@ class TrainStep:
         none of them                          everything is kept
 
     `device` is a name or a profile; a budget without one is for this machine ("host"). `program` is
-    a trace of exactly this step, to save tracing again. `paging_directory`: where the paging file
+    a trace of exactly this step, to save tracing again; `name` is what a new trace is called, which
+    a plan's graph hash covers. `paging_directory`: where the paging file
     goes. `flash_write_bytes`: cap on flash writes a step, by default 4 x keep-everything's peak.
     `log=True` keeps the instructions that the newest step executed in `executed`.
 
@@ -89,6 +91,7 @@ class TrainStep:
         allowed: Allowed | None = None,
         flash_write_bytes: int | None = None,
         wall_seconds: float = DEFAULT_WALL_SECONDS,
+        name: str = "",
         log: bool = False,
     ) -> None:
         _reveal(model)
@@ -101,7 +104,7 @@ class TrainStep:
         if program is None:
             # Seconds change from run to run, and with them the graph: only for a plan made now.
             seconds = wanted is not None and target.measured
-            program = trace(model, loss_fn, optimizer, batch, measure_seconds=seconds)
+            program = trace(model, loss_fn, optimizer, batch, measure_seconds=seconds, name=name)
         self.program = program
         if wanted is not None:
             self.plan, self.judgement = obtain_plan(
@@ -157,22 +160,27 @@ class TrainStep:
         `op_output`, `step_failed`) where the step is void, and `step_void` ever after.
         """
         self._check_usable()
-        if not self._parking.is_parked:
-            _reveal(self._model)  # another TrainStep on this model brings back what it has parked
-            self._holders.check()
-            for rule in self.program.update_rules:
-                rule.load(self._optimizer)
         for rule in self.program.update_rules:
             rule.begin_step(self._optimizer)
-        resident = self._inputs.take(batch, donate=donate)
-        try:
+        tensors = self._inputs.check(batch)
+        self.park()
+        resident = self._inputs.take(tensors, donate=donate)
+        with self._void_on_fault():
             return self._run(resident)
-        except BaseException as error:
-            raise self._voided(error) from error
+
+    def park(self) -> None:
+        """Parks now what the next step would park first: RAM holds what the plan keeps there."""
+        self._check_usable()
+        if self._parking.is_parked:
+            return
+        _reveal(self._model)  # another TrainStep on this model brings back what it has parked
+        self._holders.check()
+        for rule in self.program.update_rules:
+            rule.load(self._optimizer)
+        with self._void_on_fault():
+            self._parking.park()
 
     def _run(self, resident: dict[int, torch.Tensor]) -> torch.Tensor:
-        if not self._parking.is_parked:
-            self._parking.park()
         resident.update(self._parking.resident())
         if self.executed is not None:
             self.executed = []
@@ -190,10 +198,8 @@ class TrainStep:
         if self._closed or not self._parking.is_parked:
             return
         self._check_usable()
-        try:
+        with self._void_on_fault():
             self._parking.write_back()
-        except BaseException as error:
-            raise self._voided(error) from error
         for rule in self.program.update_rules:
             rule.store(self._optimizer)
 
@@ -202,8 +208,8 @@ class TrainStep:
         return summarize(self.program.graph, self.plan, self.judgement)
 
     def reallocate(self) -> None:
-        """Moves every value that is in RAM to new memory, for `measured_peak`."""
-        self._check_usable()
+        """Parks, and moves every value that stays in RAM to new memory, for `measured_peak`."""
+        self.park()
         self._parking.reallocate()
 
     def close(self) -> None:
@@ -247,17 +253,21 @@ class TrainStep:
                 "TrainStep.",
             )
 
-    def _voided(self, error: BaseException) -> BaseException:
-        """The error that the user gets for a fault in mid-step."""
-        traceback.clear_frames(error.__traceback__)  # the step's tensors are in them
-        self._void = error.message if isinstance(error, PoetError) else repr(error)
-        if isinstance(error, PoetError) or not isinstance(error, Exception):
-            return error
-        return ReplayError(
-            f"The step failed and is void: {error!r}",
-            code="step_failed",
-            hint="The error above says which op failed and why.",
-        )
+    @contextmanager
+    def _void_on_fault(self) -> Iterator[None]:
+        """Whatever goes wrong inside leaves the state half changed."""
+        try:
+            yield
+        except BaseException as error:
+            traceback.clear_frames(error.__traceback__)  # the step's tensors are in them
+            self._void = error.message if isinstance(error, PoetError) else repr(error)
+            if isinstance(error, PoetError) or not isinstance(error, Exception):
+                raise
+            raise ReplayError(
+                f"The step failed and is void: {error!r}",
+                code="step_failed",
+                hint="The error above says what failed and why.",
+            ) from error
 
 
 def _given_plan(
