@@ -166,6 +166,9 @@ def _described_inputs(
         elif isinstance(described, aot.PlainAOTInput):
             batch[described.idx] = node
         elif isinstance(described, aot.TangentAOTInput):
+            if isinstance(described.output, aot.InputMutationAOTOutput):
+                name = _mutated_buffer(described.output.mutated_input, step)
+                raise _input_mutated(f"buffer {name} that a gradient flows through")
             tangents.append(node)
         else:
             raise _unexpected(described)
@@ -183,10 +186,14 @@ def _mutated_buffer(described: aot.AOTInput, step: FakeStep) -> str:
         what = f"tensor {described.idx} of the batch"
     else:
         raise _unexpected(described)
-    raise TraceError(
+    raise _input_mutated(what)
+
+
+def _input_mutated(what: str) -> TraceError:
+    return TraceError(
         f"Expected the step to leave its inputs as they are, got an in-place change of {what}.",
         code="input_mutated",
-        hint="Work on a clone, or keep the changing tensor in a buffer.",
+        hint="Work on a clone, or change a buffer under torch.no_grad().",
     )
 
 

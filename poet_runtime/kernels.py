@@ -1,12 +1,13 @@
-"""Where PyTorch 2.13's shape functions are wrong about its CPU kernels, and what is true.
+"""Where PyTorch 2.13's shape functions are wrong about its CPU kernels, and what is done about it.
 
-Found by comparing fake and real outputs; `measure` makes that comparison for every op that it
-runs, so an op that belongs here and is missing is an error there, not a wrong plan.
+Found by comparing fake and real outputs; `measure` makes that comparison for every op that it runs.
 
-* Normalisation of half-precision inputs under float32 weights (autocast): the statistics are
-  float32, the shape functions say half. Group norm's backward is the other way round.
-* Some losses reduce inside a block of the size of their input and return a scalar that owns all of
-  it. `CompactOutput` copies the scalar out, so that the loss does not hold the block.
+* dtypes: normalisation of half-precision inputs under float32 weights (autocast) gives float32
+  statistics where the shape functions say half; group norm's backward is the other way round.
+  `true_output` corrects the trace. Others are errors.
+* layouts: some kernels return other strides than the shape function, and some losses reduce inside
+  a block of the size of their input and return a scalar that owns all of it. `AsTraced` copies such
+  outputs, so that every later view finds what the trace says.
 """
 
 from __future__ import annotations
@@ -17,31 +18,65 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poet_runtime.program import TensorSpec
+
 _aten = torch.ops.aten
 
 
-class CompactOutput:
-    """An operator whose output is copied where it owns more bytes than it has elements."""
+class AsTraced:
+    """A function whose outputs are copied where they do not lie as the trace says."""
 
-    __slots__ = ("operator",)
+    __slots__ = ("function", "outputs")
 
-    def __init__(self, operator: Callable[..., Tensor]) -> None:
-        self.operator = operator
+    def __init__(
+        self, function: Callable[..., Any], outputs: tuple[TensorSpec | None, ...]
+    ) -> None:
+        self.function = function
+        self.outputs = outputs
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        output = self.operator(*args, **kwargs)
-        return output if output.untyped_storage().nbytes() == output.nbytes else output.clone()
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        returned = self.function(*args, **kwargs)
+        if isinstance(returned, Tensor):
+            return _laid_out(returned, self.outputs[0])
+        pairs = zip(returned, self.outputs, strict=True)
+        return tuple(_laid_out(output, spec) for output, spec in pairs)
 
 
-def runnable(op: torch._ops.OpOverload) -> Callable[..., Any]:
-    """The operator, so that each output owns a storage of its own size."""
-    oversized = (
-        _aten.mse_loss,
-        _aten.smooth_l1_loss,
-        _aten.binary_cross_entropy,
-        _aten.soft_margin_loss,
-    )
-    return CompactOutput(op) if op.overloadpacket in oversized else op
+def lies_as(tensor: Tensor, spec: TensorSpec) -> bool:
+    """Whether strides and offset agree, in a storage that ends where the tensor does."""
+    pairs = zip(spec.size, tensor.stride(), spec.stride, strict=True)
+    # A dimension of one element, and every one of an empty tensor, has no stride to speak of.
+    strides = not tensor.numel() or all(a == b for size, a, b in pairs if size != 1)
+    own = tensor.untyped_storage().nbytes() == _extent_bytes(spec)
+    return strides and own and tensor.storage_offset() == spec.offset
+
+
+def runnable(
+    op: torch._ops.OpOverload, outputs: tuple[TensorSpec | None, ...]
+) -> Callable[..., Any]:
+    """The operator, its outputs copied where its kernel is known to lay them out otherwise."""
+    known = (
+        _aten.mse_loss, _aten.smooth_l1_loss, _aten.binary_cross_entropy, _aten.soft_margin_loss,
+        _aten.mse_loss_backward, _aten.smooth_l1_loss_backward, _aten.huber_loss_backward,
+        _aten._log_softmax_backward_data, _aten.log_sigmoid_forward,
+        _aten.native_dropout_backward, _aten.native_layer_norm_backward,
+        _aten._native_batch_norm_legit_functional, _aten.native_batch_norm_backward,
+    )  # fmt: skip
+    return AsTraced(op, outputs) if op.overloadpacket in known else op
+
+
+def _laid_out(tensor: Tensor, spec: TensorSpec | None) -> Tensor:
+    if spec is None or lies_as(tensor, spec):
+        return tensor
+    copy = torch.empty_strided(spec.size, spec.stride, dtype=tensor.dtype, device=tensor.device)
+    return copy.copy_(tensor)
+
+
+def _extent_bytes(spec: TensorSpec) -> int:
+    if 0 in spec.size:
+        return 0
+    last = sum((n - 1) * step for n, step in zip(spec.size, spec.stride, strict=True))
+    return (spec.offset + last + 1) * spec.dtype.itemsize
 
 
 def true_output(op: torch._ops.OpOverload, args: tuple[Any, ...], output: Any) -> Any:

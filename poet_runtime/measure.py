@@ -4,8 +4,8 @@ Each distinct op is run alone on random operands of the same shapes, strides and
 are zeros, valid as indices). Workspace is the peak of the allocator's own events during the call,
 less the outputs that stay; kernels that allocate behind the allocator's back (MKL's packing
 buffers) are not seen. Events of the calling thread count, and in PyTorch's CPU kernels it is that
-thread which allocates. Invariant: what is measured also checks the trace: an output that is laid
-out otherwise, or shares memory with an operand, is an error.
+thread which allocates. Invariant: what is measured also checks the trace: an output of another
+dtype or shape, or one that shares memory with an operand, is an error.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch._C._profiler import ProfilerConfig, ProfilerState, _ExperimentalConfi
 
 from poet_core.errors import TraceError
 from poet_runtime.drafts import Draft, map_specs, specs_in
+from poet_runtime.kernels import AsTraced, lies_as
 from poet_runtime.program import TensorSpec
 
 _TIMED_RUNS = 3  # the median of three survives one interruption
@@ -30,10 +31,12 @@ _TIMED_RUNS = 3  # the median of three survives one interruption
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """Workspace in bytes; seconds where they were asked for."""
+    """Workspace in bytes; seconds where they were asked for. `lies_otherwise`: the kernel lays its
+    outputs out otherwise than traced; measured is the op that copies them (`kernels.AsTraced`)."""
 
     workspace_bytes: int
     seconds: float | None = None
+    lies_otherwise: bool = False
 
 
 class Measurer:
@@ -55,16 +58,18 @@ class Measurer:
         operands = self._operands(draft)
         args = map_specs(lambda spec: tensor_of(spec, operands[spec.storage]), draft.args)
         kwargs = map_specs(lambda spec: tensor_of(spec, operands[spec.storage]), dict(draft.kwargs))
-        # The first run may fill caches; what it allocates besides is workspace as well.
-        workspace = max(self._peak(draft, operands, args, kwargs) for _ in range(2))
-        if not self._seconds:
-            return Measurement(workspace_bytes=workspace)
-        taken: list[float] = []
-        for _ in range(_TIMED_RUNS):
-            begin = time.perf_counter()
-            draft.function(*args, **kwargs)
-            taken.append(time.perf_counter() - begin)
-        return Measurement(workspace_bytes=workspace, seconds=statistics.median(taken))
+        function = draft.function
+        lies_otherwise = not self._check_outputs(draft, operands, function(*args, **kwargs))
+        if lies_otherwise:
+            function = AsTraced(function, draft.outputs)
+        # Twice, because a first run may fill caches; what it allocates besides is workspace too.
+        peak = max(allocator_peak(lambda: function(*args, **kwargs)) for _ in range(2))
+        kept = sum(self._sizes[storage] for storage in draft.writes)
+        return Measurement(
+            workspace_bytes=max(0, peak - kept),
+            seconds=_median_seconds(lambda: function(*args, **kwargs)) if self._seconds else None,
+            lies_otherwise=lies_otherwise,
+        )
 
     def _operands(self, draft: Draft) -> dict[int, Tensor]:
         dtype_of = {spec.storage: spec.dtype for spec in specs_in((draft.args, draft.kwargs))}
@@ -74,40 +79,29 @@ class Measurer:
             for storage, dtype in dtype_of.items()
         }
 
-    def _peak(
-        self, draft: Draft, operands: Mapping[int, Tensor], args: Any, kwargs: Mapping[str, Any]
-    ) -> int:
-        returned: list[Any] = []
-        peak = allocator_peak(lambda: returned.append(draft.function(*args, **kwargs)))
-        kept = self._check_outputs(draft, operands, returned[0])
-        return max(0, peak - kept)
-
-    def _check_outputs(self, draft: Draft, operands: Mapping[int, Tensor], returned: Any) -> int:
-        """Bytes of the outputs that stay, checked against the trace."""
+    def _check_outputs(self, draft: Draft, operands: Mapping[int, Tensor], returned: Any) -> bool:
+        """Whether the outputs lie as traced; TraceError where they are something else."""
         if not draft.outputs:
-            return 0
+            return True
         outputs = returned if isinstance(returned, tuple | list) else (returned,)
         owners = {tensor.untyped_storage().data_ptr() for tensor in operands.values()}
-        kept = 0
+        as_traced = True
         for spec, output in zip(draft.outputs, outputs, strict=True):
             if spec is None:
                 continue
-            storage = output.untyped_storage()
-            size = self._sizes[spec.storage]
-            as_traced = storage.nbytes() == size and _lies_as(output, spec)
-            if not as_traced or (size and storage.data_ptr() in owners):
+            shared = output.numel() and output.untyped_storage().data_ptr() in owners
+            if output.dtype != spec.dtype or tuple(output.shape) != spec.size or shared:
                 raise TraceError(
-                    f"Op {draft.name} ({draft.kind}): expected an output of {size} bytes of its "
-                    f"own, {spec.dtype} {spec.size} with strides {spec.stride}; the kernel gives "
-                    f"{storage.nbytes()} bytes, {output.dtype} {tuple(output.shape)} with strides "
-                    f"{tuple(output.stride())}.",
+                    f"Op {draft.name} ({draft.kind}): expected a new {spec.dtype} tensor of shape "
+                    f"{spec.size}; the kernel gives {'a view of its input, ' if shared else ''}"
+                    f"{output.dtype} of shape {tuple(output.shape)}.",
                     code="output_differs",
                     hint="This operator's shape function disagrees with its CPU kernel; write this "
                     "part of the model with other operations.",
                     details={"op": draft.name, "kind": draft.kind},
                 )
-            kept += size
-        return kept
+            as_traced = as_traced and lies_as(output, spec)
+        return as_traced
 
 
 def allocator_peak(call: Callable[[], object]) -> int:
@@ -147,12 +141,13 @@ def _filled(size_bytes: int, dtype: torch.dtype, generator: torch.Generator) -> 
     return torch.zeros(count, dtype=dtype, device="cpu")
 
 
-def _lies_as(output: Tensor, spec: TensorSpec) -> bool:
-    same = output.dtype == spec.dtype and tuple(output.shape) == spec.size
-    pairs = zip(spec.size, output.stride(), spec.stride, strict=True)
-    # A dimension of one element, and every one of an empty tensor, has no stride to speak of.
-    strides = not output.numel() or all(a == b for size, a, b in pairs if size != 1)
-    return same and strides and output.storage_offset() == spec.offset
+def _median_seconds(call: Callable[[], object]) -> float:
+    taken: list[float] = []
+    for _ in range(_TIMED_RUNS):
+        begin = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken)
 
 
 def _signature(draft: Draft, sizes: Sequence[int]) -> str:

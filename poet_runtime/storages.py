@@ -229,15 +229,16 @@ class _Lowering:
         called_args, called_kwargs = (
             _plain(map_aggregate(item, self._place)) for item in (node.args, node.kwargs)
         )
+        outputs = (specs,) if isinstance(specs, TensorSpec) else tuple(specs)
         return Draft(
             name=node.name,
             kind=_kind(op),
             phase=_phase(node),
             module=str(node.meta.get("custom", {}).get(MODULE_KEY, "")),
-            function=runnable(op),
+            function=runnable(op, outputs),
             args=tuple(called_args),
             kwargs=called_kwargs,
-            outputs=(specs,) if isinstance(specs, TensorSpec) else tuple(specs),
+            outputs=outputs,
             flops=flops_of(op, args, kwargs, output),
             random=_draws_random_numbers(op, args, kwargs),
         )

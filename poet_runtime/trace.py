@@ -12,8 +12,8 @@ weights or activations is allocated, except one op's operands at a time where wo
 
 The program's arithmetic is eager PyTorch's own, bit for bit at the same thread count, with one
 exception: `nn.LSTM` is traced as its cell's ATen ops, which oneDNN's fused kernel (eager's default
-in float32) does not match; with torch.backends.mkldnn off, eager runs those ops too. Dropout is traced as
-native_dropout with a byte mask, which draws the same numbers and gives the same bits.
+in float32) does not match; with torch.backends.mkldnn off, eager runs those ops too. Dropout is
+traced as native_dropout with a byte mask, which draws the same numbers and gives the same bits.
 
 Batch: a tuple whose last element is the target: loss = loss_fn(model(*batch[:-1]), batch[-1]).
 Tensors that the model holds without registering them, and tensors of a loss module, are constants.
@@ -22,7 +22,8 @@ Tensors that the model holds without registering them, and tensors of a loss mod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ from poet_runtime.accumulation import accumulated_in_place, laid_out, pruned
 from poet_runtime.assembly import assembled
 from poet_runtime.aten_export import export_joint
 from poet_runtime.drafts import Block, Draft
+from poet_runtime.kernels import AsTraced
 from poet_runtime.measure import Measurement, Measurer
 from poet_runtime.optimizers import check_optimizer, rules_for, state_of
 from poet_runtime.placement import Update, place_updates, write_backs
@@ -58,7 +60,7 @@ def trace(
     `batch` holds tensors or nested structures of them; only shapes, strides and dtypes count.
     `measure_workspace`: run each distinct op once on random data (seconds for small models); without
     it, workspace is only what an op returns and nobody uses, and a plan may not fit.
-    `measure_seconds` also times each op. Raises TraceError; its code says what is unsupported.
+    `measure_seconds` also times each op; such a graph, and its hash, is this run's own. Raises TraceError; its code says what is unsupported.
     """
     _check_arguments(model, batch)
     check_optimizer(optimizer)
@@ -68,19 +70,26 @@ def trace(
         with torch.autocast("cpu", enabled=False), torch.no_grad():
             lowered = lower(joint)
             drafts, rules, states = _whole_step(lowered, model, optimizer)
-            measured = _measured(
+            drafts, measured = _measured(
                 lowered, drafts, workspace=measure_workspace, seconds=measure_seconds
             )
     return assembled(lowered, drafts, measured, states, rules, _conditions(model), name)
 
 
 def _measured(
-    lowered: Lowered, drafts: Sequence[Draft], *, workspace: bool, seconds: bool
-) -> list[Measurement]:
+    lowered: Lowered, drafts: list[Draft], *, workspace: bool, seconds: bool
+) -> tuple[list[Draft], list[Measurement]]:
     if not (workspace or seconds):
-        return [Measurement(workspace_bytes=draft.unused_bytes) for draft in drafts]
+        return drafts, [Measurement(workspace_bytes=draft.unused_bytes) for draft in drafts]
     measurer = Measurer([block.size_bytes for block in lowered.blocks], seconds=seconds)
-    return [measurer.measure(draft) for draft in drafts]
+    measured = [measurer.measure(draft) for draft in drafts]
+    checked = [
+        replace(draft, function=AsTraced(draft.function, draft.outputs))
+        if found.lies_otherwise
+        else draft
+        for draft, found in zip(drafts, measured, strict=True)
+    ]
+    return checked, measured
 
 
 def _check_arguments(model: object, batch: object) -> None:
