@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,15 +53,16 @@ def print_table(
 
 
 @contextmanager
-def working(text: str, *, quiet: bool) -> Iterator[None]:
-    """A spinner with the elapsed time on stderr while something runs; nothing where no terminal is."""
+def working(text: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A spinner with the elapsed time on stderr; yields what changes its text. Nothing where no
+    terminal is."""
     if quiet or not sys.stderr.isatty():
-        yield
+        yield lambda _: None
         return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        progress.add_task(safe(text), total=None)
-        yield
+        task = progress.add_task(safe(text), total=None)
+        yield lambda newer: progress.update(task, description=safe(newer, 200))

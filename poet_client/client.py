@@ -25,7 +25,12 @@ from poet_core.errors import (
 from poet_core.graph import TrainingGraph
 from poet_core.plan import Allowed, Objective, Plan, Problem
 from poet_core.plan_document import plan_from_document
-from poet_core.plan_request import DEFAULT_WALL_SECONDS, PlanRequest, request_to_document
+from poet_core.plan_request import (
+    DEFAULT_WALL_SECONDS,
+    BackendChoice,
+    PlanRequest,
+    request_to_document,
+)
 from poet_core.text import printable
 from poet_core.verify import verify
 
@@ -71,7 +76,7 @@ class PlannerClient:
         flash_write_bytes: int | None = None,
         objective: Objective = Objective.ENERGY,
         allowed: Allowed | None = None,
-        backend: str = "cbc",
+        backend: BackendChoice = "cbc",
         wall_seconds: float = DEFAULT_WALL_SECONDS,
     ) -> Plan:
         """A plan for `graph` that the judge accepts here. See PlanRequest for the arguments.

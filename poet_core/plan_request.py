@@ -12,7 +12,7 @@ from `problem()`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from poet_core.bounds import check_above_floor
 from poet_core.device import DeviceProfile
@@ -26,7 +26,7 @@ from poet_core.plan import Allowed, Objective, Problem
 from poet_core.problem import make_problem
 from poet_core.units import LARGEST_INTEGER, format_bytes
 
-BACKENDS = frozenset({"cbc", "highs"})
+BackendChoice = Literal["cbc", "highs"]
 """The solvers that a stranger may ask for."""
 
 DEFAULT_WALL_SECONDS = 60.0
@@ -58,7 +58,7 @@ class PlanRequest:
     flash_write_bytes: int | None = None
     objective: Objective = Objective.ENERGY
     allowed: Allowed = field(default_factory=Allowed)
-    backend: str = "cbc"
+    backend: BackendChoice = "cbc"
     wall_seconds: float = DEFAULT_WALL_SECONDS
 
     @property
@@ -184,6 +184,6 @@ def _read_planner(node: Node | None, most: float, default: float) -> dict[str, A
     fields = node.fields(frozenset(), frozenset({"backend", "wall_seconds"}))
     backend, seconds = fields.get("backend"), fields.get("wall_seconds")
     return {
-        "backend": backend.choice(BACKENDS) if backend else "cbc",
+        "backend": backend.choice(frozenset(get_args(BackendChoice))) if backend else "cbc",
         "wall_seconds": seconds.number(least=0.1, most=most) if seconds else default,
     }

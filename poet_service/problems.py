@@ -40,6 +40,7 @@ _STATUS_OF_CODE: Mapping[str, int] = {
     "method_not_allowed": 405,
     "host_not_allowed": 421,
     "internal": 500,
+    "none_in_this_model": 422,  # more time would not change it
 }
 _KINDS: tuple[tuple[type[PoetError], str, int], ...] = (
     (DocumentError, "document", 422),

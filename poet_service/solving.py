@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from poet_core.errors import PlanError, ServiceError
 from poet_core.plan import Plan, Problem
-from poet_core.plan_request import PlanRequest
+from poet_core.plan_request import BackendChoice, PlanRequest
 from poet_core.simulate import Judgement
 from poet_core.verify import verify
 
@@ -31,16 +31,21 @@ class Planner(Protocol):
     """Finds a plan for a problem, or raises PlanningError or BudgetError."""
 
     def __call__(
-        self, problem: Problem, *, backend: str, wall_seconds: float, cancel: threading.Event
+        self,
+        problem: Problem,
+        *,
+        backend: BackendChoice,
+        wall_seconds: float,
+        cancel: threading.Event,
     ) -> Plan: ...
 
 
 def default_planner(
-    problem: Problem, *, backend: str, wall_seconds: float, cancel: threading.Event
+    problem: Problem, *, backend: BackendChoice, wall_seconds: float, cancel: threading.Event
 ) -> Plan:
     """poet_solvers, imported when the first plan is asked for."""
-    from poet_solvers import plan
     from poet_solvers.backends import SolveLimits
+    from poet_solvers.planner import plan
 
     limits = SolveLimits(wall_seconds=wall_seconds, memory_bytes=_SOLVER_BYTES)
     return plan(problem, backend=backend, limits=limits, cancel=cancel)

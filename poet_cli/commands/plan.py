@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ from poet_core.units import parse_bytes
 
 if TYPE_CHECKING:
     from poet_core.plan import Plan
-    from poet_core.plan_request import PlanRequest
+    from poet_core.plan_request import BackendChoice, PlanRequest
+    from poet_solvers.planner import Progress
 
 
 @click.command(
@@ -93,7 +95,7 @@ def plan(
     no_rematerialize: bool,
     no_reorder: bool,
     server: str | None,
-    backend: str,
+    backend: BackendChoice,
     wall_seconds: float,
     write_lp: Path | None,
     output: Path,
@@ -130,8 +132,10 @@ def plan(
         wall_seconds=wall_seconds,
     )
     request = _with_ram(request, ram_bytes)
-    with working("Planning", quiet=as_json):
-        found = make_plan(request, server=server, write_lp=write_lp)
+    with working("Planning", quiet=as_json) as tell:
+        found = make_plan(request, server=server, write_lp=write_lp, tell=tell)
+    if write_lp is not None and found.planned_by.solver == "none":
+        say("Everything fits, so no solver ran and no model was written.")
     judgement = verify(request.graph, found)
     document = json.dumps(plan_to_document(found), ensure_ascii=True)
     write_file(output, document.encode() + b"\n")
@@ -149,12 +153,14 @@ def _with_ram(request: PlanRequest, ram_bytes: int | None) -> PlanRequest:
     return replace(request, ram_bytes=chosen_ram(ram_bytes, request.profile))
 
 
-def make_plan(request: PlanRequest, *, server: str | None, write_lp: Path | None = None) -> Plan:
+def make_plan(
+    request: PlanRequest, *, server: str | None, write_lp: Path | None, tell: Callable[[str], None]
+) -> Plan:
     """The plan of poet_solvers, or of a service."""
     from poet_core.errors import UsageError
 
     if server is None:
-        return _plan_here(request, write_lp)
+        return _plan_here(request, write_lp, tell)
     if write_lp is not None:
         raise UsageError(
             "--write-lp keeps the model of a solver that runs here; with --server none does.",
@@ -166,11 +172,11 @@ def make_plan(request: PlanRequest, *, server: str | None, write_lp: Path | None
     return PlannerClient(server).answer(request)
 
 
-def _plan_here(request: PlanRequest, write_lp: Path | None) -> Plan:
+def _plan_here(request: PlanRequest, write_lp: Path | None, tell: Callable[[str], None]) -> Plan:
     """Solve in a thread, so that Ctrl-C reaches the solver's process as a cancellation."""
     problem, cancel = request.problem(), threading.Event()  # refused before a solver is loaded
-    from poet_solvers import plan as plan_problem
     from poet_solvers.backends import SolveLimits
+    from poet_solvers.planner import plan as plan_problem
 
     found: list[Plan] = []
     failed: list[BaseException] = []
@@ -182,6 +188,7 @@ def _plan_here(request: PlanRequest, write_lp: Path | None) -> Plan:
                     problem,
                     backend=request.backend,
                     limits=SolveLimits(wall_seconds=request.wall_seconds),
+                    on_progress=lambda progress: tell(_progress_line(progress, request)),
                     cancel=cancel,
                     write_lp=write_lp,
                 )
@@ -202,3 +209,20 @@ def _plan_here(request: PlanRequest, write_lp: Path | None) -> Plan:
     if failed:
         raise failed[0]
     return found[0]
+
+
+def _progress_line(progress: Progress, request: PlanRequest) -> str:
+    """The best plan so far, the bound, and what lies between them."""
+    from poet_core.plan import Objective
+    from poet_core.units import format_joules, format_seconds
+
+    shown = format_joules if request.objective is Objective.ENERGY else format_seconds
+    parts = [progress.message]
+    best, bound = progress.incumbent, progress.bound
+    if best is not None:
+        parts.append(f"best {shown(best)}")
+    if bound is not None:
+        parts.append(f"bound {shown(bound)}")
+    if best and bound is not None:
+        parts.append(f"gap {max(0.0, (best - bound) / best):.2%}")
+    return ", ".join(parts)

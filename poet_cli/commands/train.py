@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # The profiler that measures slows steps down, so only the last ones run under it.
 _MEASURED_STEPS = 2
+# PyTorch's profiler announces itself on stderr unless its libraries are told not to, before import.
+_QUIET = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 @click.command(
@@ -67,14 +70,21 @@ def train(
     Give a saved plan, or a device and a budget to plan now. The last steps run under PyTorch's
     profiler: the peak of tensor memory that it sees stands beside the planned one.
     """
+    for name, level in _QUIET.items():
+        os.environ.setdefault(name, level)
     how = _plan_arguments(plan_file, device, device_file, ram_bytes, server)
     model, loss_fn, optimizer, batch = load_step(step)
     set_threads(threads)
+    from poet_runtime.trace import trace
     from poet_runtime.train_step import TrainStep
 
     with working("Preparing the step", quiet=as_json):
+        # Named as `poet trace` names it: the name is part of the graph that a plan belongs to.
+        program = trace(
+            model, loss_fn, optimizer, batch, measure_seconds=_is_measured(how), name=step
+        )
         train_step = TrainStep(
-            model, loss_fn, optimizer, batch, paging_directory=paging_directory,
+            model, loss_fn, optimizer, batch, program=program, paging_directory=paging_directory,
             wall_seconds=wall_seconds, **how,
         )  # fmt: skip
     with train_step, working(f"Training {steps} steps", quiet=as_json):
@@ -111,6 +121,15 @@ def _plan_arguments(
             )
         return {"plan": load_plan(plan_file), "ram": ram_bytes}
     return {"device": chosen_device(device, device_file), "ram": ram_bytes, "planner": server}
+
+
+def _is_measured(how: dict[str, Any]) -> bool:
+    """Whether a plan is made now for a device that prefers measured seconds."""
+    from poet_core.devices import load_device
+
+    device = how.get("device")
+    profile = load_device(device) if isinstance(device, str) else device
+    return profile is not None and profile.measured
 
 
 def _run(step: TrainStep, batch: Any, steps: int) -> tuple[list[float], float, MeasuredPeak]:

@@ -1,5 +1,6 @@
 """poet plan: the whole path with the real solver, and every way to ask wrongly."""
 
+import contextlib
 import json
 
 import pytest
@@ -37,6 +38,39 @@ def test_the_model_that_the_solver_saw(poet, documents):
     text = (documents / "model.lp").read_text()
     assert "Minimize" in text
     assert "Subject To" in text
+
+
+def test_where_everything_fits_there_is_no_model(poet, documents):
+    result = poet("plan", "graph.json", "--device", "mkr1000", "--write-lp", "model.lp")
+    assert (result.code, "no model was written" in result.err) == (0, True)
+    assert not (documents / "model.lp").exists()
+
+
+def test_a_model_that_cannot_be_written(poet, documents):
+    result = poet("plan", "graph.json", *TIGHT, "--write-lp", "no/folder/model.lp")
+    assert result.code == 2, result.err
+
+
+def test_a_time_limit_below_compute_is_proven_impossible(poet, documents):
+    result = poet("plan", "graph.json", *TIGHT, "--time", "1s", "--json")
+    assert (result.code, result.json["error"]["code"]) == (1, "time_below_base")
+
+
+def test_a_terminal_sees_progress(poet, documents, monkeypatch):
+    """The lines that the spinner shows, without a terminal."""
+    from poet_cli.commands import plan as command
+
+    shown = []
+
+    @contextlib.contextmanager
+    def watched(text, *, quiet):
+        shown.append(text)
+        yield shown.append
+
+    monkeypatch.setattr(command, "working", watched)
+    assert poet("plan", "graph.json", *TIGHT).code == 0
+    assert shown[0] == "Planning"
+    assert any("best" in line for line in shown)
 
 
 def test_without_paging(poet, documents):
