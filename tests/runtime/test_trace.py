@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from examples import bert, projection, resnet
+from examples import bert, projection, resnet, vgg
 from poet_core.baseline import judge_keep_everything
 from poet_core.bounds import ram_floor
 from poet_core.costs import Costs
@@ -260,3 +261,33 @@ def test_dead_code_and_unused_inputs_are_left_out() -> None:
     graph = trace(model, nn.functional.mse_loss, optimizer, batch).graph
     assert not any("exp" in op.kind for op in graph.ops)
     assert [s.name for s in graph.storages if s.role is Role.INPUT] == ["batch.0", "batch.2"]
+
+
+@pytest.mark.parametrize(
+    ("example", "parameters"),
+    [
+        # torchvision's counts for 1000 classes; BERT base with tied decoder and no segments
+        pytest.param(resnet, 11_689_512, id="resnet18"),
+        pytest.param(vgg, 138_357_544, id="vgg16"),
+        pytest.param(bert, 109_512_762, id="bert-base"),
+    ],
+)
+def test_full_size_networks_trace_without_their_weights(example: Any, parameters: int) -> None:
+    with torch.device("meta"):
+        step = example.step()
+    programs: list[Program] = []
+    peak = allocator_peak(lambda: programs.append(trace(*step, measure_workspace=False)))
+    assert peak < 2**20
+    storages = programs[0].graph.storages
+    weights = sum(s.size_bytes for s in storages if s.role is Role.PARAMETER)
+    assert weights == 4 * parameters
+
+
+def test_the_floor_of_bert_is_the_backward_pass_of_its_log_softmax() -> None:
+    with torch.device("meta"):
+        step = bert.step()
+    graph = trace(*step, measure_workspace=False).graph
+    floor = ram_floor(graph, Budget(ram_bytes=2**40))
+    logits = 4 * 4 * 512 * 30522
+    assert floor.floor_bytes == 3 * logits
+    assert "_log_softmax_backward_data" in floor.set_by

@@ -344,3 +344,23 @@ def test_attention_of_torch_itself() -> None:
     assert copy.deepcopy(layer) is not layer  # no hook of the tracer is left to forbid it
     assert not layer._forward_hooks
     assert not layer._forward_pre_hooks
+
+
+def test_tracing_under_autocast_is_training_under_autocast() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 30), nn.GELU(), nn.LayerNorm(30), nn.Linear(30, 5))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batch = (torch.randn(8, 20), torch.randint(0, 5, (8,)))
+    loss_fn = nn.functional.cross_entropy
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        program = trace(model, loss_fn, optimizer, batch)
+    assert any("_to_copy" in op.kind for op in program.graph.ops)
+    interpreter = Interpreter(program, model, optimizer)
+    for _ in range(STEPS):
+        traced = interpreter.run(batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = eager_step(model, loss_fn, optimizer, batch)
+        assert bits(loss) == bits(traced)
+    found = interpreter.state()
+    for name, value in eager_state(model, optimizer).items():
+        assert bits(value) == bits(found[name]), name
