@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from poet_core.device import DeviceProfile
+from poet_core.device_document import PROFILE_LIMITS, read_device, read_device_toml
 from poet_core.documents import DEFAULT_LIMITS
 from poet_core.errors import DocumentError, PoetError, UsageError
 from poet_core.graph import TrainingGraph
@@ -56,6 +58,13 @@ def load_plan(path: Path) -> Plan:
         return read_plan(read_file(path, DEFAULT_LIMITS.document_bytes))
 
 
+def load_device_file(path: Path) -> DeviceProfile:
+    """The profile in a TOML or JSON file; errors name the file."""
+    with _named(path):
+        text = read_file(path, PROFILE_LIMITS.document_bytes)
+        return read_device(text) if path.suffix == ".json" else read_device_toml(text)
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a whole file. Raises UsageError (`file_unwritable`)."""
     if str(path) == "-":
@@ -98,6 +107,7 @@ def _named(path: Path) -> Iterator[None]:
         raise
     except PoetError as error:
         error.message = f"{printable(str(path), 80)}: {error.message}"
+        error.hint = error.hint or "Is this the right file, written by this version?"
         raise
 
 

@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 
 import click
 
-from poet_cli.files import read_file
+from poet_cli.files import load_device_file
 from poet_core.device import DeviceProfile
-from poet_core.device_document import PROFILE_LIMITS, read_device, read_device_toml
 from poet_core.errors import UsageError
 from poet_core.text import printable
 from poet_core.units import parse_ratio
@@ -87,8 +86,7 @@ def chosen_device(device: str | None, device_file: Path | None) -> str | DeviceP
     if device is not None:
         return device
     assert device_file is not None
-    text = read_file(device_file, PROFILE_LIMITS.document_bytes)
-    return read_device(text) if device_file.suffix == ".json" else read_device_toml(text)
+    return load_device_file(device_file)
 
 
 def chosen_ram(ram_bytes: int | None, profile: DeviceProfile) -> int:

@@ -77,7 +77,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
                 "page_out_bytes_per_second": 4e6,
                 "flash_watts": 0.3,
             },
-            "budget": {"ram_bytes": 24576},
+            "budget": {"ram_bytes": 20480},
             "allowed": {"page": False},
             "planner": {"backend": "highs", "wall_seconds": 30},
         },

@@ -207,7 +207,7 @@ def _plan_here(request: PlanRequest, write_lp: Path | None, tell: Callable[[str]
         thread.join()
         raise
     if failed:
-        raise failed[0]
+        raise _named_file(failed[0], write_lp)
     return found[0]
 
 
@@ -226,3 +226,17 @@ def _progress_line(progress: Progress, request: PlanRequest) -> str:
     if best and bound is not None:
         parts.append(f"gap {max(0.0, (best - bound) / best):.2%}")
     return ", ".join(parts)
+
+
+def _named_file(error: BaseException, write_lp: Path | None) -> BaseException:
+    """A model that cannot be written is the user's to mend."""
+    from poet_core.errors import UsageError
+    from poet_core.text import printable
+
+    if write_lp is None or not isinstance(error, OSError) or error.filename != str(write_lp):
+        return error
+    return UsageError(
+        f"Cannot write {printable(str(write_lp))!r}: {error.strerror}.",
+        code="file_unwritable",
+        hint="Check the folder and its permissions.",
+    )

@@ -75,7 +75,7 @@ def test_a_terminal_sees_progress(poet, documents, monkeypatch):
 
 def test_without_paging(poet, documents):
     result = poet(
-        "plan", "graph.json", "--device", "mkr1000", "--ram", "24KiB", "--no-page", "--json"
+        "plan", "graph.json", "--device", "mkr1000", "--ram", "20KiB", "--no-page", "--json"
     )
     assert result.code == 0
     assert result.json["transfers"] == 0
