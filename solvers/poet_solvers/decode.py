@@ -1,8 +1,8 @@
 """A solver's answer as instructions: stage by stage, as `docs/formulation.md` lays out.
 
-    stage t:  free what is not kept | page_ins of the boundary | page_outs of what is there |
-              the stage's ops in document order, each followed by page_outs of what it gives and by
-              frees of what neither the stage nor its successors want
+stage t:  free what is not kept | page_ins of the boundary | page_outs of what is there |
+          the stage's ops in document order, each followed by page_outs of what it gives and by
+          frees of what neither the stage nor its successors want
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def best_evict_schedule(problem: Problem, table: ValueTable) -> Schedule | None:
     best: tuple[float, Schedule] | None = None
     tried: set[frozenset[int]] = set()
     for share in _SHARES:
-        kept = _kept_storages(problem, table, share)
+        kept = _kept_storages(problem, share)
         if kept in tried:
             continue
         tried.add(kept)
@@ -59,7 +59,7 @@ def evict_schedule(
     return _Evictor(problem, table, kept).schedule()
 
 
-def _kept_storages(problem: Problem, table: ValueTable, share: float) -> frozenset[int]:
+def _kept_storages(problem: Problem, share: float) -> frozenset[int]:
     """Persistent storages that fit beside every op within a share of the RAM above the floor,
     those first that cost most to page for their bytes."""
     budget, graph, costs = problem.budget, problem.graph, problem.costs
@@ -173,11 +173,7 @@ class _Evictor:
     def _make_room(self, op_id: int) -> bool:
         """Evict what is used farthest in the future until op_id fits."""
         op, table = self._graph.ops[op_id], self._table
-        missing = [
-            v
-            for v in table.needed[op_id]
-            if self._ram.get(table.values[v].storage) != v
-        ]
+        missing = [v for v in table.needed[op_id] if self._ram.get(table.values[v].storage) != v]
         coming = self._bytes(missing) + self._bytes(table.written[op_id])
         coming += self._budget.rounded(op.workspace_bytes)
         stay = set(op.touches) | self._kept

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from poet_core.graph import Op, TrainingGraph
 from poet_core.plan import Budget, Do, Instruction, Problem, Schedule
@@ -95,9 +96,7 @@ class Grouper:
         `most_need_bytes`."""
         groups = [[op.id] for op in self._graph.ops]
         shapes = [self.shape(group) for group in groups]
-        merged: list[_Shape | None] = [
-            self._joined(a, b) for a, b in zip(groups, groups[1:], strict=False)
-        ]
+        merged: list[_Shape | None] = [self._joined(a, b) for a, b in pairwise(groups)]
         while len(groups) > most_groups:
             best = self._cheapest(shapes, merged, most_need_bytes)
             if best is None:
@@ -138,7 +137,9 @@ class Grouper:
         # The judge counts a write onto a resident old version twice: such an op stays alone.
         versions = self._graph.versions
         for op in ops:
-            if any(versions.gives[op.id][s] > 0 or self._graph.begins_resident(s) for s in op.writes):
+            if any(
+                versions.gives[op.id][s] > 0 or self._graph.begins_resident(s) for s in op.writes
+            ):
                 return None
         return self.shape(first + second)
 
@@ -240,4 +241,3 @@ def _group_graph(
             )
         )
     return replace(graph, storages=storages, ops=tuple(ops))
-

@@ -67,9 +67,7 @@ class _MemoryRows:
         own_bytes += self._budget.rounded(self._graph.ops[stage].workspace_bytes)
         own_rng = self._replayed.get((stage, stage), [])
         if len(ops) == 1:
-            model.row(
-                [*terms, *own_rng], "<=", self._left(constant + own_bytes), f"memory_{stage}"
-            )
+            model.row([*terms, *own_rng], "<=", self._left(constant + own_bytes), f"memory_{stage}")
             return
         limit = self._left(constant)
         for op_id in ops[:-1]:
@@ -85,9 +83,7 @@ class _MemoryRows:
                 [(used, 1), (run, transient / self._unit)], "<=", limit, f"memory_{stage}_{op_id}"
             )
             terms = [(used, 1.0), *self._freed(stage, op_id)]
-        model.row(
-            [*terms, *own_rng], "<=", self._left(constant + own_bytes), f"memory_{stage}"
-        )
+        model.row([*terms, *own_rng], "<=", self._left(constant + own_bytes), f"memory_{stage}")
 
     def _left(self, constant_bytes: int) -> float:
         """The budget less constants, rounded down to what sizes can add up to, in units."""

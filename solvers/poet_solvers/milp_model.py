@@ -9,6 +9,7 @@ can happen to the value there that helps, so POET's S_ram[t, v] is one variable 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import pulp
 
@@ -16,8 +17,8 @@ from poet_core.plan import Problem
 from poet_solvers.values import BEFORE_STEP, Value, ValueTable
 from poet_solvers.windows import Windows
 
-Variable = pulp.LpVariable
-Terms = list[tuple[Variable, float]]
+Variable: TypeAlias = pulp.LpVariable
+Terms: TypeAlias = list[tuple[Variable, float]]
 _SENSES = {
     "<=": pulp.LpConstraintLE,
     ">=": pulp.LpConstraintGE,

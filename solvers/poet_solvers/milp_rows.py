@@ -153,9 +153,7 @@ def _add_dated_copies(
         carried = [(copies[v, index - 1], -1.0)] if index else []
         model.row([(copy, 1), (out, -1), *carried], "<=", 0, f"S_flash_from_{v}_{index}")
         if index + 1 in page_ins:
-            model.row(
-                [(page_ins[index + 1], 1), (copy, -1)], "<=", 0, f"copy_{v}_{index + 1}"
-            )
+            model.row([(page_ins[index + 1], 1), (copy, -1)], "<=", 0, f"copy_{v}_{index + 1}")
         if index:
             source = model.present(value, index) + model.again(events[index], value.producer)
             model.row([(out, 1), *negative(source)], "<=", 0, f"out_of_{v}_{index}")
@@ -184,11 +182,11 @@ def _add_capacity(model: JudgedModel, copies: dict[tuple[int, int], Variable]) -
     unit = float(max((value.flash_bytes for value in model.table.values), default=1))
     for stage in range(-1, model.end):
         alive = list(always)
-        for v, index in copies:
+        for (v, index), copy in copies.items():
             value = model.table.values[v]
             first, last = model.events(value)[index], model.events(value)[index + 1]
             if first < stage <= last:
-                alive.append((copies[v, index], float(value.flash_bytes)))
+                alive.append((copy, float(value.flash_bytes)))
             if stage == first:
                 alive.append((model.page_out[v, index], float(value.flash_bytes)))
         row = [(variable, weight / unit) for variable, weight in alive]

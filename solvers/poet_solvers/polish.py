@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from poet_core.errors import PlanError
 from poet_core.plan import Do, Instruction, Objective, Problem, Schedule
@@ -82,7 +83,7 @@ class _Polisher:
     def _stays(self, storage: int, positions: list[int]) -> Iterator[_Repair]:
         """A free followed by a page_in: leave out both where there is room in between."""
         instructions = self.schedule.instructions
-        for freed, back in zip(positions, positions[1:], strict=False):
+        for freed, back in pairwise(positions):
             if instructions[freed].do is Do.FREE and instructions[back].do is Do.PAGE_IN:
                 produced = any(
                     storage in self._problem.graph.versions.gives[i.target]

@@ -8,6 +8,7 @@ proving everything twice. Invariant: at least one optimum satisfies all rows.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from itertools import pairwise
 
 from poet_solvers.milp_model import JudgedModel
 
@@ -16,7 +17,7 @@ def add_twin_order(model: JudgedModel) -> None:
     """Of twins, the one with the lower id is in RAM at the start (or through its first gap) if
     the other is."""
     for twins in _twin_classes(model):
-        for first, second in zip(twins, twins[1:], strict=False):
+        for first, second in pairwise(twins):
             a, b = model.start_ram.get(first), model.start_ram.get(second)
             if a is None or b is None:
                 a = model.hold.get((model.table.first_of[first], 0))

@@ -64,9 +64,7 @@ def possible_runs(
     return Windows(stages=tuple(stages), events=events, users_at=users_at)
 
 
-def _rerun_ends(
-    problem: Problem, table: ValueTable, unwanted: frozenset[int]
-) -> list[int]:
+def _rerun_ends(problem: Problem, table: ValueTable, unwanted: frozenset[int]) -> list[int]:
     """By op: the last stage in which it may run again (its own stage: never again)."""
     op_count = len(problem.graph.ops)
     until = list(range(op_count))

@@ -43,7 +43,7 @@ class _Drawing:
             Op(
                 id=len(self.ops),
                 name=name,
-                kind=name.split(":")[0],
+                kind=name.split(":", maxsplit=1)[0],
                 phase=phase,
                 reads=reads,
                 writes=writes,

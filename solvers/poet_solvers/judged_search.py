@@ -1,0 +1,240 @@
+"""The judged MILP as a search: one scale, one solve, the answer as a schedule that the judge takes.
+
+`Outcome` says how it ended in the solver's words, what the model's optimum is about ("in the POET
+model", "for the grouping") and which lower bound follows for every schedule in the given order.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from poet_core.baseline import judge_keep_everything
+from poet_core.errors import PlanError, PlanningError
+from poet_core.plan import Objective, Problem, Schedule
+from poet_core.simulate import simulate
+from poet_core.units import format_bytes
+from poet_solvers.backends import BackendName, BackendResult, SolveLimits, SolveStatus, solve_model
+from poet_solvers.decode import decode
+from poet_solvers.evict import best_evict_schedule
+from poet_solvers.milp_model import JudgedModel
+from poet_solvers.poet_milp import judged_model
+from poet_solvers.polish import polish
+from poet_solvers.scale import Scale, scale_problem
+from poet_solvers.warm_start import warm_start
+from poet_solvers.windows import paging_replaces
+
+# A solver may break a row by a rounding: then it gets that much less RAM, this often.
+_ROUNDING_RETRIES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a search ended. `schedule` is of the problem's own graph and accepted by the judge.
+
+    `model_value` is the solver's objective for it: joules or seconds with transfers never hidden.
+    `bound` holds for every schedule in the given order; None where the model proves no such thing.
+    """
+
+    solve_status: SolveStatus
+    status: str
+    formulation: str
+    solver: str
+    schedule: Schedule | None = None
+    model_value: float | None = None
+    bound: float | None = None
+    bound_by: str = ""
+
+
+def search(
+    problem: Problem,
+    *,
+    backend: BackendName = "cbc",
+    limits: SolveLimits | None = None,
+    cancel: threading.Event | None = None,
+    write_lp: Path | None = None,
+    say: Callable[[str], None] = lambda _message: None,
+    scale: Scale | None = None,
+) -> Outcome:
+    """One solve of the judged model of `problem` (again only after a rounding).
+
+    `scale` fixes how the problem is put before the solver; without it `scale_problem` chooses.
+    """
+    deadline = time.monotonic() + (limits or SolveLimits()).wall_seconds
+    scale = scale or scale_problem(problem)
+    start = best_evict_schedule(scale.problem, scale.table)
+    start = start and polish(scale.problem, start)
+    margin_bytes = 0
+    for _ in range(_ROUNDING_RETRIES + 1):
+        model = judged_model(
+            scale.problem,
+            table=scale.table,
+            windows=scale.windows,
+            pinned=scale.pinned,
+            margin_bytes=margin_bytes,
+        )
+        if write_lp is not None:
+            model.pulp_model.writeLP(str(write_lp))
+        if model.contradiction is not None or not model.decisions:
+            return _without_solver(problem, scale, model)
+        say(f"Solving {scale.formulation}: {model.decisions} decisions.")
+        result = solve_model(
+            model.pulp_model,
+            backend=backend,
+            limits=_until(deadline, limits or SolveLimits()),
+            warm_start=None if start is None else warm_start(model, start),
+            cancel=cancel,
+        )
+        if not result.status.has_solution:
+            return _unsolved(scale, result)
+        schedule = scale.expand(decode(model, result.values))
+        over_bytes = _bytes_over(problem, schedule)
+        if over_bytes is None:
+            return _solved(scale, result, schedule, margin_bytes)
+        margin_bytes += over_bytes
+    return Outcome(
+        solve_status=SolveStatus.FAILED,
+        status="Every answer of the solver broke a limit by a rounding.",
+        formulation=scale.formulation,
+        solver=backend,
+    )
+
+
+def _until(deadline: float, limits: SolveLimits) -> SolveLimits:
+    return replace(limits, wall_seconds=max(0.1, deadline - time.monotonic()))
+
+
+def _bytes_over(problem: Problem, schedule: Schedule) -> int | None:
+    """None where the judge accepts; else how many bytes the model must leave free."""
+    try:
+        simulate(problem.graph, problem.costs, problem.budget, schedule, problem.allowed)
+    except PlanError as error:
+        over = error.details.get("bytes_over")
+        return over if error.code == "ram_exceeded" and isinstance(over, int) else 1
+    return None
+
+
+def _solved(scale: Scale, result: BackendResult, schedule: Schedule, margin_bytes: int) -> Outcome:
+    what = "in the POET model" if scale.exact else "for this model of it"
+    if scale.grouped is not None:
+        what = "for the grouping"
+    if margin_bytes:
+        what += f" with {margin_bytes} bytes less RAM (a rounding)"
+    if result.status is SolveStatus.OPTIMAL:
+        status = f"Optimal {what}, claimed by {result.backend}."
+    else:
+        gap = result.relative_gap
+        within = "no bound" if gap is None else f"within {gap:.2g} of its bound"
+        status = f"A limit was reached: the best found {what}, {within}, by {result.backend}."
+    proves = scale.exact and not margin_bytes and holds_for_given_order(scale)
+    return Outcome(
+        solve_status=result.status,
+        status=status,
+        formulation=scale.formulation,
+        solver=result.backend,
+        schedule=schedule,
+        model_value=result.objective,
+        bound=result.bound if proves else None,
+        bound_by=f"{result.backend}, POET model without second runs (none can pay)",
+    )
+
+
+def holds_for_given_order(scale: Scale) -> bool:
+    """Whether the model's optimum is one over *all* schedules in the given order.
+
+    True where no op can gain from running twice and no transfer can hide behind computation in what
+    is minimised or limited: then every schedule has one of the model that costs no more
+    (docs/formulation.md, "What is claimed").
+    """
+    problem = scale.problem
+    budget, costs = problem.budget, problem.costs
+    if budget.flash_bytes is not None:
+        return False
+    time_counts = (
+        problem.objective is Objective.TIME
+        or budget.step_seconds is not None
+        or costs.idle_watts > 0
+    )
+    if budget.overlap and time_counts:
+        return False
+    return not problem.allowed.rematerialize or all(
+        not op.recomputable or paging_replaces(problem, scale.table, op.id)
+        for op in problem.graph.ops
+    )
+
+
+def _without_solver(problem: Problem, scale: Scale, model: JudgedModel) -> Outcome:
+    """A model without decisions, or with a row that no decision can satisfy."""
+    schedule = None if model.contradiction else scale.expand(decode(model, {}))
+    if schedule is None or _bytes_over(problem, schedule) is not None:
+        return Outcome(
+            solve_status=SolveStatus.INFEASIBLE,
+            status=f"No choice satisfies the row {model.contradiction}.",
+            formulation=scale.formulation,
+            solver="none",
+        )
+    return Outcome(
+        solve_status=SolveStatus.OPTIMAL,
+        status="The POET model leaves one schedule.",
+        formulation=scale.formulation,
+        solver="none",
+        schedule=schedule,
+    )
+
+
+def _unsolved(scale: Scale, result: BackendResult) -> Outcome:
+    return Outcome(
+        solve_status=result.status,
+        status=result.message or result.status.sentence,
+        formulation=scale.formulation,
+        solver=result.backend,
+    )
+
+
+_ENDS = {
+    SolveStatus.INFEASIBLE: (
+        "none_in_this_model",
+        "The model has no schedule within the limits; schedules outside it may exist.",
+    ),
+    SolveStatus.CANCELLED: ("cancelled", "Planning was cancelled before a plan was found."),
+    SolveStatus.NOT_FOUND: (
+        "not_found_in_time",
+        "No plan was found within the time; that proves nothing.",
+    ),
+}
+
+
+def no_plan_error(problem: Problem, outcome: Outcome) -> PlanningError:
+    """The error of a search that ended without any schedule."""
+    budget = problem.budget
+    peak_bytes = judge_keep_everything(
+        problem.graph,
+        problem.costs,
+        reserved_bytes=budget.reserved_bytes,
+        alignment_bytes=budget.alignment_bytes,
+    ).peak_bytes
+    enough = f"{peak_bytes} bytes ({format_bytes(peak_bytes)}) of RAM are enough to keep everything"
+    missing = []
+    if not problem.allowed.page:
+        missing.append("paging")
+    if not problem.allowed.rematerialize:
+        missing.append("rematerialization")
+    hint = f"Allow {' or '.join(missing)}, or give more RAM: {enough}." if missing else (
+        f"Relax the limits on time, energy or flash, or give more RAM: {enough}."
+    )  # fmt: skip
+    code, message = _ENDS.get(outcome.solve_status, ("solver_failed", outcome.status))
+    if code == "not_found_in_time":
+        hint = f"Give more time. {hint}"
+    return PlanningError(
+        message,
+        code=code,
+        hint=hint,
+        details={
+            "solver": outcome.solver,
+            "formulation": outcome.formulation,
+            "keep_everything_bytes": peak_bytes,
+        },
+    )

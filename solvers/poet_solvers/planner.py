@@ -1,0 +1,226 @@
+"""`plan`: a problem goes in, a judged plan comes out, or an error that says what is proven.
+
+    floor, base time, base energy   -> BudgetError, with the proof
+    keep-everything fits            -> that plan, without a solver
+    judged MILP (grouped if large)  -> its answer, decoded, expanded, judged, polished
+    evict schedule                  -> what is answered where the solver finds nothing better
+
+Invariant: every Plan that leaves here was accepted by the judge for the very problem asked; its
+bound is proven for what it says, and its status says what the solver claims and about what.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from poet_core.baseline import keep_everything
+from poet_core.bounds import check_above_floor
+from poet_core.errors import BudgetError, PlanError
+from poet_core.graph_document import graph_sha256
+from poet_core.plan import Bound, HoldsFor, Objective, Plan, PlannedBy, Problem, Schedule
+from poet_core.simulate import Judgement, simulate
+from poet_core.units import format_joules, format_seconds
+from poet_solvers.backends import BackendName, SolveLimits
+from poet_solvers.evict import best_evict_schedule
+from poet_solvers.judged_search import Outcome, no_plan_error, search
+from poet_solvers.polish import polish
+from poet_solvers.values import value_table
+
+# Base costs are sums of the same floats as the judge's, perhaps in another order.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What a planner has so far: a sentence, and joules or seconds by the problem's objective."""
+
+    message: str
+    seconds: float
+    incumbent: float | None = None
+    bound: float | None = None
+
+
+def plan(
+    problem: Problem,
+    *,
+    backend: BackendName = "cbc",
+    limits: SolveLimits | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    cancel: threading.Event | None = None,
+    write_lp: Path | None = None,
+) -> Plan:
+    """A plan for `problem`, as cheap as the solver finds within `limits` (POET, section 4).
+
+    `cancel` ends the solve; the best plan so far is returned where there is one. `write_lp` keeps
+    the model that the solver saw. Raises BudgetError where no plan can exist (always with the
+    proof), PlanningError `none_in_this_model` or `not_found_in_time` where none was found.
+    """
+    desk = _Desk(problem, limits or SolveLimits(), on_progress)
+    check_above_floor(problem.graph, problem.budget, paging=problem.allowed.page)
+    _check_base_costs(problem)
+    kept = _judged(problem, keep_everything(problem.graph))
+    if kept is not None:
+        return desk.keep_everything_plan(keep_everything(problem.graph), kept)
+    desk.say("Keep-everything does not fit; looking for a schedule that does.")
+    evicted = desk.offer(best_evict_schedule(problem, value_table(problem.graph, problem.budget)))
+    outcome = search(
+        problem,
+        backend=backend,
+        limits=desk.limits_left(),
+        cancel=cancel,
+        write_lp=write_lp,
+        say=desk.say,
+    )
+    solved = desk.offer(outcome.schedule)
+    if desk.best is None:
+        raise no_plan_error(problem, outcome)
+    return desk.best_plan(outcome, from_solver=solved or not evicted)
+
+
+def _check_base_costs(problem: Problem) -> None:
+    """Every op runs at least once: what that takes is a proof when it is over a limit."""
+    budget, costs = problem.budget, problem.costs
+    for limit, base, code, name, shown in (
+        (budget.step_seconds, costs.base_seconds, "time_below_base", "time", format_seconds),
+        (budget.energy_joules, costs.base_joules, "energy_below_base", "energy", format_joules),
+    ):
+        if limit is not None and base > limit * (1 + _ROUNDING):
+            raise BudgetError(
+                f"The step's {name} limit of {shown(limit)} is below the {shown(base)} that "
+                "running every op once takes.",
+                code=code,
+                hint=f"Allow at least {shown(base)}, or use a smaller batch.",
+                details={"limit": limit, "base": base},
+            )
+
+
+def _judged(problem: Problem, schedule: Schedule) -> Judgement | None:
+    try:
+        return simulate(problem.graph, problem.costs, problem.budget, schedule, problem.allowed)
+    except PlanError:
+        return None
+
+
+class _Desk:
+    """Keeps the best judged schedule, the clock and the progress reports of one call."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        limits: SolveLimits,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._problem, self._limits, self._on_progress = problem, limits, on_progress
+        self._started = time.monotonic()
+        self.best: tuple[float, Schedule, Judgement] | None = None
+
+    def say(self, message: str, bound: float | None = None) -> None:
+        """Report progress, if anyone listens."""
+        if self._on_progress is not None:
+            cost = self.best[0] if self.best else None
+            self._on_progress(
+                Progress(message=message, seconds=self._elapsed(), incumbent=cost, bound=bound)
+            )
+
+    def offer(self, schedule: Schedule | None) -> bool:
+        """Take a schedule, polished, if the judge accepts it and none before it is cheaper."""
+        if schedule is None or _judged(self._problem, schedule) is None:
+            return False
+        better = polish(self._problem, schedule)
+        judgement = _judged(self._problem, better)
+        assert judgement is not None  # polish keeps what the judge accepts
+        energy = self._problem.objective is Objective.ENERGY
+        cost = judgement.energy_joules if energy else judgement.step_seconds
+        if self.best is not None and cost > self.best[0] * (1 + _ROUNDING):
+            return False
+        self.best = cost, better, judgement
+        return True
+
+    def limits_left(self) -> SolveLimits:
+        """The limits less the time that is gone, with a little left to solve in."""
+        limits = self._limits
+        return SolveLimits(
+            wall_seconds=max(0.1, limits.wall_seconds - self._elapsed()),
+            relative_gap=limits.relative_gap,
+            threads=limits.threads,
+            memory_bytes=limits.memory_bytes,
+            seed=limits.seed,
+        )
+
+    def keep_everything_plan(self, schedule: Schedule, judgement: Judgement) -> Plan:
+        """Nothing can cost less than every op once and nothing else."""
+        return self._plan(
+            schedule,
+            judgement,
+            bound=self._base_bound(),
+            formulation="keep-everything",
+            solver="none",
+            status="Keep-everything fits in the RAM budget, and no plan can cost less.",
+        )
+
+    def best_plan(self, outcome: Outcome, *, from_solver: bool) -> Plan:
+        """The best schedule, with what is proven about it."""
+        assert self.best is not None
+        cost, schedule, judgement = self.best
+        bound = self._base_bound()
+        if outcome.bound is not None and outcome.bound > bound.value:
+            # A bound from floats may stand a rounding above the optimum that it bounds.
+            value = min(outcome.bound, cost)
+            bound = Bound(value=value, holds_for=HoldsFor.GIVEN_ORDER, by=outcome.bound_by)
+        status = outcome.status if from_solver else f"{_EVICT_BETTER} {outcome.status}"
+        return self._plan(
+            schedule,
+            judgement,
+            bound=bound,
+            formulation=outcome.formulation if from_solver else "evict",
+            solver=outcome.solver,
+            status=status,
+        )
+
+    def _base_bound(self) -> Bound:
+        costs = self._problem.costs
+        energy = self._problem.objective is Objective.ENERGY
+        return Bound(
+            value=costs.base_joules if energy else costs.base_seconds,
+            holds_for=HoldsFor.ANY_ORDER,
+            by="every op runs at least once",
+        )
+
+    def _plan(
+        self,
+        schedule: Schedule,
+        judgement: Judgement,
+        *,
+        bound: Bound,
+        formulation: str,
+        solver: str,
+        status: str,
+    ) -> Plan:
+        problem = self._problem
+        return Plan(
+            graph_sha256=graph_sha256(problem.graph),
+            device_name=problem.device_name,
+            budget=problem.budget,
+            objective=problem.objective,
+            allowed=problem.allowed,
+            costs=problem.costs,
+            schedule=schedule,
+            claims=judgement.claims,
+            planned_by=PlannedBy(
+                formulation=formulation,
+                solver=solver,
+                status=status,
+                wall_seconds=self._elapsed(),
+            ),
+            bound=bound,
+        )
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+
+_EVICT_BETTER = "The evict schedule is answered, the solver having found none cheaper:"
