@@ -192,7 +192,8 @@ class _Machine:
         """Check that the step is a cycle and within its limits; return the figures."""
         for op in self._graph.ops:
             if not self._runs_done[op.id]:
-                self._refuse("op_never_ran", None, f"op {op.id} ({printable(op.name)}) never runs")
+                self._refuse("op_never_ran", None, f"op {op.id} ({printable(op.name)}) never runs",
+                             op=op.id)  # fmt: skip
         self._check_end_ram()
         self._check_end_flash()
         seconds = max(self._program_clock, self._lane_clock)
@@ -248,11 +249,11 @@ class _Machine:
         again = self._runs_done[op.id] > 0
         if again and not op.recomputable:
             self._refuse("not_recomputable", position,
-                         f"runs op {op.id} again, which must run exactly once")  # fmt: skip
+                         f"runs op {op.id} again, which must run exactly once", op=op.id)  # fmt: skip
         if op.random and not again:
             if op.id < self._newest_random:
                 self._refuse("random_order", position, f"first runs random op {op.id} after random "
-                             f"op {self._newest_random}: the generator's order changes")  # fmt: skip
+                             f"op {self._newest_random}: the generator's order changes", op=op.id)  # fmt: skip
             self._newest_random = op.id
         self._runs_done[op.id] += 1
         for storage, version in self._graph.versions.need[op.id].items():
@@ -277,10 +278,11 @@ class _Machine:
         found = self._ram.get(storage)
         if found is None:
             self._refuse("not_resident", position, f"runs op {op.id}, which needs storage "
-                         f"{storage} in RAM", storage)  # fmt: skip
+                         f"{storage} in RAM", storage, op=op.id)  # fmt: skip
         if found != version:
             self._refuse("wrong_version", position, f"runs op {op.id}, which needs version "
-                         f"{version} of storage {storage}; RAM holds version {found}", storage)  # fmt: skip
+                         f"{version} of storage {storage}; RAM holds version {found}", storage,
+                         op=op.id)  # fmt: skip
 
     def _page_out(self, position: int, storage: int) -> None:
         version = self._ram.get(storage)

@@ -6,11 +6,11 @@ from itertools import islice
 from random import Random
 
 import pytest
+
 from poet_core.errors import PlanError
 from poet_core.graph_document import graph_sha256
 from poet_core.plan import Claims, Objective, Plan, PlannedBy
 from poet_core.verify import verify
-
 from tests.oracles.broken_judges import BREAKS, broken_judge
 from tests.oracles.comparison import Disagreement, compare_mutants, valid_cases
 from tests.oracles.generate import PLAIN, Shape

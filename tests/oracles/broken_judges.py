@@ -27,9 +27,8 @@ BREAKS: dict[str, tuple[str, str]] = {
         "in_use += sum(self._bytes[s] for s in op.writes if s not in self._ram)",
     ),
     "unwanted outputs are not counted": (
-        "self._used += sum(self._bytes[storage] for storage in op.writes if storage not in "
-        "self._ram)",
-        "self._used += 0",
+        "for storage in op.writes if storage not in self._ram)",
+        "for storage in ())",
     ),
     "workspace is not counted": (
         "in_use = self._used + self._budget.rounded(op.workspace_bytes)",

@@ -17,8 +17,15 @@ from poet_core.baseline import keep_everything
 from poet_core.costs import Costs
 from poet_core.errors import PlanError
 from poet_core.plan import Allowed, Budget, Schedule
-
-from tests.oracles.generate import PLAIN, Shape, random_budget, random_costs, random_graph, random_walk
+from poet_core.simulate import Judgement
+from tests.oracles.generate import (
+    PLAIN,
+    Shape,
+    random_budget,
+    random_costs,
+    random_graph,
+    random_walk,
+)
 from tests.oracles.interpreter import Figures, Reference, Wrong, interpret, reference
 from tests.oracles.mutants import Case, mutant
 
@@ -68,7 +75,7 @@ def valid_cases(rng: Random, shape: Shape = PLAIN) -> Iterator[tuple[Case, Costs
 
 
 def compare(
-    case: Case, costs: Costs, expected: Reference, judge: Callable[..., object]
+    case: Case, costs: Costs, expected: Reference, judge: Callable[..., Judgement]
 ) -> Figures | str:
     """The figures that both find, or the judge's code where both refuse. Else: Disagreement."""
     inputs = (case.graph, costs, case.budget, case.schedule, case.allowed)
@@ -77,15 +84,18 @@ def compare(
     except Wrong as wrong:
         interpreted = str(wrong)
     try:
-        claims = asdict(judge(*inputs).claims)  # type: ignore[attr-defined]
+        judgement = judge(*inputs)
     except PlanError as error:
         if isinstance(interpreted, Figures):
-            raise Disagreement(f"judge: {error.code}: {error}; interpreter: right\n{case}") from None
+            raise Disagreement(
+                f"judge: {error.code}: {error}; interpreter: right\n{case}"
+            ) from None
         return error.code
     if isinstance(interpreted, str):
         raise Disagreement(f"judge: accepted; interpreter: {interpreted}\n{case}")
-    if claims != asdict(interpreted):
-        raise Disagreement(f"judge: {claims}; interpreter: {interpreted}\n{case}")
+    for name, figure in asdict(interpreted).items():
+        if getattr(judgement, name) != figure:
+            raise Disagreement(f"judge: {judgement}; interpreter: {interpreted}\n{case}")
     return interpreted
 
 

@@ -24,19 +24,20 @@ _INITIAL, _DRAW, _GARBAGE = 10**6, 10**7, 10**8
 _MOST_PER_OP = 64
 
 
-class Wrong(Exception):  # noqa: N818 - it is not an error of the interpreter but its verdict
+class Wrong(Exception):
     """The schedule breaks a rule or computes a wrong value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the interpreter measures; the names are those of a plan's claims."""
+    """What the interpreter measures; the names are the judge's."""
 
     peak_bytes: int
     step_seconds: float
     energy_joules: float
     flash_peak_bytes: int
     flash_bytes_written: int
+    memory_bytes: tuple[int, ...]  # during each instruction
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,8 @@ def interpret(
     """Run the schedule. Raises Wrong, or returns the figures."""
     _check_form(graph, schedule, allowed)
     run = _Run(graph, schedule, expected)
-    peak = run.replay(budget)
+    start, memory = run.replay(budget)
+    peak = max(start, *memory)
     seconds = _seconds(graph, costs, budget, schedule.instructions)
     joules = _joules(costs, schedule.instructions) + costs.idle_watts * seconds
     flash_peak, written = _flash(graph, budget, schedule)
@@ -92,7 +94,7 @@ def interpret(
         raise Wrong("time")
     if budget.energy_joules is not None and joules > budget.energy_joules:
         raise Wrong("energy")
-    return Figures(peak, seconds, joules, flash_peak, written)
+    return Figures(peak, seconds, joules, flash_peak, written, tuple(memory))
 
 
 def _check_form(graph: TrainingGraph, schedule: Schedule, allowed: Allowed) -> None:
@@ -146,14 +148,15 @@ class _Run:
             if ours or (item.role is Role.INPUT and not item.persistent):
                 self.values[item.id] = hash((_INITIAL, item.id))
 
-    def replay(self, budget: Budget) -> int:
-        """Carry everything out; the peak in bytes."""
+    def replay(self, budget: Budget) -> tuple[int, list[int]]:
+        """Carry everything out; bytes in use at the start and during each instruction."""
         program = self.schedule.instructions
         spans = _generator_spans(self.graph, program)
         grain = budget.alignment_bytes
         blocks = [_block(item.size_bytes, grain) for item in self.graph.storages]
         state_block = _block(self.graph.rng_state_bytes, grain)
-        peak = budget.reserved_bytes + sum(blocks[s] for s in self.values)
+        start = budget.reserved_bytes + sum(blocks[s] for s in self.values)
+        memory: list[int] = []
         for position, one in enumerate(program):
             extra = state_block * sum(first <= position <= last for first, last in spans)
             if one.do is Do.COMPUTE:
@@ -168,11 +171,11 @@ class _Run:
             else:
                 self._free(one.target)
             live = sum(blocks[s] for s in self.values)
-            peak = max(peak, budget.reserved_bytes + live + extra)
-        if peak > budget.ram_bytes:
+            memory.append(budget.reserved_bytes + live + extra)
+        if max(start, *memory) > budget.ram_bytes:
             raise Wrong("memory")
         self._check_end()
-        return peak
+        return start, memory
 
     def _compute(self, op: Op) -> None:
         for storage in op.reads + op.mutates + op.writes:
@@ -247,9 +250,7 @@ def _block(size_bytes: int, grain: int) -> int:
     return (size_bytes + grain - 1) // grain * grain
 
 
-def _generator_spans(
-    graph: TrainingGraph, program: Sequence[Instruction]
-) -> list[tuple[int, int]]:
+def _generator_spans(graph: TrainingGraph, program: Sequence[Instruction]) -> list[tuple[int, int]]:
     """First and last run of every random op that runs more than once."""
     spans = []
     for op in graph.ops:

@@ -12,7 +12,6 @@ from random import Random
 
 from poet_core.graph import TrainingGraph
 from poet_core.plan import Allowed, Budget, Do, Instruction, Schedule
-
 from tests.oracles.interpreter import Figures
 
 _KINDS = tuple(Do)

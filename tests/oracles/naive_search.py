@@ -69,9 +69,9 @@ def _search(
             if op.id not in waiting:
                 if op.random or not op.recomputable:
                     continue
-            elif given_order and op.id != waiting[0]:
-                continue
-            elif op.random and any(graph.ops[i].random for i in waiting if i < op.id):
+            elif (given_order and op.id != waiting[0]) or (
+                op.random and any(graph.ops[i].random for i in waiting if i < op.id)
+            ):
                 continue
             if any(ram[s] != version for s, version in need[op.id].items()):
                 continue

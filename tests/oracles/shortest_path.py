@@ -37,7 +37,7 @@ class Best:
     states: int
 
 
-class TooLarge(Exception):  # noqa: N818 - it says that nothing is known, not that something is wrong
+class TooLarge(Exception):
     """The search was given up; nothing is known of the least energy."""
 
 
@@ -336,7 +336,9 @@ class _Search:
         ]  # fmt: skip
         excess = fixed + sum(self.size[s] for s in others) - self.room
         for freed in _least_sets([(s, self.size[s]) for s in others], excess):
-            for out, flash, spent in self._savings(state, wanted, [*lost, *freed], changed, fetched):
+            for out, flash, spent in self._savings(
+                state, wanted, [*lost, *freed], changed, fetched
+            ):
                 yield self._arc(
                     state, op, held_after, wanted, (*lost, *freed), fetched, out, flash, spent
                 )
@@ -458,9 +460,7 @@ def _least_sets(items: list[tuple[int, int]], excess: int) -> Iterator[tuple[int
                 yield tuple(sorted(names))
 
 
-def _path(
-    trail: list[tuple[int, tuple[Instruction, ...]]], label: int
-) -> tuple[Instruction, ...]:
+def _path(trail: list[tuple[int, tuple[Instruction, ...]]], label: int) -> tuple[Instruction, ...]:
     parts: list[tuple[Instruction, ...]] = []
     while label >= 0:
         label, instructions = trail[label]
