@@ -109,11 +109,11 @@ class Holders:
             assert value is not None
             return lambda: value
         if binding.owner is Owner.OPTIMIZER:
-            parameter, states = self._parameters[binding.name], self._optimizer.state
-            key = binding.state_key
+            parameter, key = self._parameters[binding.name], binding.state_key
 
             def state_tensor() -> torch.Tensor:
-                tensor: torch.Tensor = states[parameter][key]
+                # load_state_dict replaces the whole dictionary, so it is looked up each time.
+                tensor: torch.Tensor = self._optimizer.state[parameter][key]
                 return tensor
 
             return state_tensor

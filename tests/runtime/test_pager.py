@@ -34,7 +34,7 @@ def pager_threads() -> int:
 
 
 def open_files() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
 def test_what_goes_out_comes_back(pager: Pager) -> None:
