@@ -72,7 +72,7 @@ def serve(
         proxy_headers=False,
         lifespan="off",
         ws="none",
-        limit_concurrency=64,
+        limit_concurrency=256,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=5,
     )

@@ -49,6 +49,19 @@ def test_a_service_from_its_printed_address_to_its_end():
     assert all(line["time"] and line["level"] == "info" for line in requests)
 
 
+def test_planning_at_the_service_is_planning_here(poet, documents, graph):
+    here = poet("plan", "graph.json", "--device", "mkr1000", "--ram", "16400B", "--json")
+    with served() as (_, address):
+        there = poet(
+            "plan", "graph.json", "--device", "mkr1000", "--ram", "16400B", "--server", address,
+            "-o", "there.json", "--json",
+        )  # fmt: skip
+    assert (here.code, there.code) == (0, 0)
+    for name in ("peak_bytes", "energy_joules", "step_seconds", "gap"):
+        assert there.json[name] == pytest.approx(here.json[name], rel=1e-9)
+    assert poet("verify", "graph.json", "there.json").code == 0
+
+
 def test_an_interrupt_ends_it_quietly():
     with served() as (process, address):
         assert httpx.get(f"{address}/healthz", trust_env=False).status_code == 200

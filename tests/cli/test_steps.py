@@ -123,6 +123,23 @@ def test_from_a_users_module_to_training_inside_the_budget(poet, module, tmp_pat
     assert result["last_loss"] < result["first_loss"]
 
 
+@pytest.mark.parametrize("device", ["raspberry-pi-4b", "host"])
+def test_planning_and_training_at_once(poet, module, device):
+    result = poet(
+        "train", f"{module(GOOD)}:step", "--device", device, "--ram", "160KiB", "--steps", "3",
+        "--threads", "1", "--json", "--paging-directory", ".",
+    )  # fmt: skip
+    assert result.code == 0, result.out
+    answer = result.json
+    assert answer["measured_peak_bytes"] <= 160 * 1024 < answer["keep_everything_bytes"]
+    assert answer["steps"] == 3
+
+
+def test_training_below_the_floor(poet, module):
+    result = poet("train", f"{module(GOOD)}:step", "--device", "host", "--ram", "10KiB", "--json")
+    assert (result.code, result.json["error"]["code"]) == (1, "ram_below_floor")
+
+
 def test_a_plan_for_another_step_is_refused(poet, module, documents):
     result = poet("train", f"{module(GOOD)}:step", "--plan", "plan.json", "--json")
     assert (result.code, result.json["error"]["code"]) == (1, "plan_for_other_graph")
