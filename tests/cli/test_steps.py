@@ -102,7 +102,7 @@ def test_without_torch_there_is_one_sentence(tmp_path):
         assert "pip install 'poet-planner[train]'" in result.stderr
 
 
-def test_from_a_users_module_to_training_inside_the_budget(poet, module, tmp_path):
+def test_from_a_users_module_to_training_inside_the_budget(poet, module):
     step = f"{module(GOOD)}:step"
     traced = poet("trace", step, "-o", "graph.json", "--threads", "1", "--json")
     assert traced.code == 0
@@ -114,7 +114,6 @@ def test_from_a_users_module_to_training_inside_the_budget(poet, module, tmp_pat
     assert planned.code == 0, planned.out
     trained = poet(
         "train", step, "--plan", "plan.json", "--steps", "4", "--threads", "1", "--json",
-        "--paging-directory", tmp_path,
     )  # fmt: skip
     assert trained.code == 0, trained.out
     result = trained.json
@@ -127,12 +126,20 @@ def test_from_a_users_module_to_training_inside_the_budget(poet, module, tmp_pat
 def test_planning_and_training_at_once(poet, module, device):
     result = poet(
         "train", f"{module(GOOD)}:step", "--device", device, "--ram", "160KiB", "--steps", "3",
-        "--threads", "1", "--json", "--paging-directory", ".",
+        "--threads", "1", "--json",
     )  # fmt: skip
     assert result.code == 0, result.out
     answer = result.json
     assert answer["measured_peak_bytes"] <= 160 * 1024 < answer["keep_everything_bytes"]
     assert answer["steps"] == 3
+
+
+def test_a_paging_directory_that_is_not_there(poet, module):
+    result = poet(
+        "train", f"{module(GOOD)}:step", "--device", "raspberry-pi-4b", "--ram", "160KiB",
+        "--paging-directory", "nowhere", "--json",
+    )  # fmt: skip
+    assert (result.code, result.json["error"]["code"]) == (2, "paging_directory_missing")
 
 
 def test_training_below_the_floor(poet, module):
