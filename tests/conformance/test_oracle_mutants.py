@@ -40,6 +40,7 @@ def test_judge_and_interpreter_agree_on_100_000_mutants() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("shape", [PLAIN, UPDATES, DROPOUTS, EMPTY_STORAGES])
 def test_judge_and_interpreter_agree_on_a_million_mutants(shape: Shape) -> None:
     assert compare_mutants(21, 250_000, shape=shape).accepted > 25_000

@@ -94,6 +94,7 @@ def test_every_schedule_of_the_oracle_is_accepted_with_its_energy() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_schedule_of_the_oracle_is_accepted_with_its_energy_20_000_graphs() -> None:
     counts = check_many(2, 20_000)
     assert sum(counts.values()) - counts.get("too large", 0) > 19_000
@@ -121,6 +122,7 @@ def test_bundling_transfers_and_frees_loses_nothing() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_bundling_transfers_and_frees_loses_nothing_5_000_graphs() -> None:
     check_naive(4, 5_000)
 
