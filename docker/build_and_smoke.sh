@@ -35,6 +35,8 @@ cleanup() {
 }
 trap cleanup EXIT
 
+before=$(buildah images --quiet "$tag" 2>/dev/null || true)
+
 # The docker format, because OCI images have no health check.
 settings=$(python3 docker/pip_settings.py "$work")
 mapfile -t pip_arguments <<<"$settings"
@@ -43,6 +45,10 @@ buildah bud --isolation chroot --format docker --quiet --build-arg "BASE_IMAGE=$
   tail -n 40 "$work/build.log" >&2
   exit 1
 }
+# The image that had this tag has no name now; it is ours to remove.
+if [ -n "$before" ] && [ "$before" != "$(buildah images --quiet "$tag")" ]; then
+  buildah rmi "$before" >/dev/null
+fi
 echo "image: $tag, $(buildah images --format '{{.Size}}' "$tag")"
 
 # The network is the host's under chroot isolation, so the service gets an empty one of its own where that is allowed:
