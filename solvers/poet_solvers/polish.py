@@ -126,8 +126,10 @@ class _Polisher:
                     for storage in graph.ops[op_id].writes
                     if graph.storages[storage].size_bytes
                 }
-                without = frozenset({position} | {p for p in frees if p is not None})
-                yield _Repair(saving=self._run_cost(op_id), without=without)
+                with_frees = frozenset({position} | {p for p in frees if p is not None})
+                # Without its frees where what it gives was in RAM already.
+                for without in (with_frees, frozenset({position})):
+                    yield _Repair(saving=self._run_cost(op_id), without=without)
             seen.add(op_id)
 
     def _next_about(self, storage: int, position: int) -> int | None:
