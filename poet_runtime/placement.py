@@ -78,14 +78,12 @@ def write_backs(new_buffers: Mapping[str, TensorSpec], buffers: Mapping[str, Ten
 
 def _drafted(update: Update, blocks: Sequence[Block], read_later: set[int]) -> Draft:
     gradient = update.gradient
-    elements = blocks[gradient.storage].size_bytes // gradient.dtype.itemsize
     count = torch.Size(gradient.size).numel()
     scratch = (
         update.rule.wants_scratch()
         and blocks[gradient.storage].transient
         and gradient.storage not in read_later
         and gradient.dtype == update.parameter.dtype
-        and elements == count
     )
     changed = (update.parameter, *update.state) + ((gradient,) if scratch else ())
     return Draft(

@@ -88,7 +88,6 @@ class _Lowering:
         result.new_buffers = {
             name: self._apart(self._specs[node], f"{name}.new")
             for name, node in joint.new_buffers.items()
-            if self._specs[node] != result.buffers[name]
         }
         result.loss = self._apart(self._specs[joint.loss], "loss")
         # The exported program lists the seed of the backward pass among its inputs.

@@ -127,8 +127,7 @@ def _checked_loss(loss: Any) -> Tensor:
             code="nothing_to_train",
             hint="Check requires_grad of the parameters, and for detach() or no_grad() on the way.",
         )
-    # AOTAutograd returns the base of a view instead of the view.
-    return loss.clone() if loss._is_view() else loss
+    return loss
 
 
 def _faked(tensor: Tensor, mode: FakeTensorMode, what: str) -> Tensor:
