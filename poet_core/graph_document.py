@@ -64,8 +64,17 @@ def graph_to_document(graph: TrainingGraph) -> dict[str, Any]:
 
 
 def graph_sha256(graph: TrainingGraph) -> str:
-    """The identity of a graph: SHA-256 over the canonical JSON of its document."""
-    return sha256_of(graph_to_document(graph))
+    """The identity of a training step: SHA-256 over the canonical JSON of its document, less the
+    name of the graph and the measured seconds of its ops.
+
+    Neither changes what an instruction means (a plan carries its costs by value), and a step that
+    is traced or timed again must still find its plan.
+    """
+    document = graph_to_document(graph)
+    del document["name"]
+    for op in document["ops"]:
+        del op["seconds"]
+    return sha256_of(document)
 
 
 def read_graph(text: bytes | str, limits: Limits = DEFAULT_LIMITS) -> TrainingGraph:

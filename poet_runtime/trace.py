@@ -60,7 +60,8 @@ def trace(
     `batch` holds tensors or nested structures of them; only shapes, strides and dtypes count.
     `measure_workspace`: run each distinct op once on random data (seconds for small models); without
     it, workspace is only what an op returns and nobody uses, and a plan may not fit.
-    `measure_seconds` also times each op; such a graph, and its hash, is this run's own. Raises TraceError; its code says what is unsupported.
+    `measure_seconds` also times each op, for plans on this machine. Raises TraceError; its code says
+    what is unsupported.
     """
     _check_arguments(model, batch)
     check_optimizer(optimizer)
