@@ -17,15 +17,15 @@ refers to the storage; a view is made after the content of its storage is known 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
 
 from poet_core.errors import ReplayError
 from poet_core.graph import Op
 from poet_core.plan import Do, Instruction, Schedule
+from poet_runtime.call_facts import flat_specs, moved_storages, returns_one_tensor
+from poet_runtime.drafts import specs_in
 from poet_runtime.program import OpCall, Program, TensorSpec
 
 LOG_CODES = (Do.COMPUTE, Do.PAGE_OUT, Do.PAGE_IN, Do.FREE)
@@ -78,48 +78,6 @@ class _Source:
     runs_planned: Counter[int] = field(default_factory=Counter)
 
 
-def flat_specs(program: Program) -> tuple[TensorSpec, ...]:
-    """Each storage as one row of elements: how it is allocated when only its bytes matter.
-
-    The elements are of the type in which the storage is first seen, so that most views of it need
-    no change of type.
-    """
-    dtypes = _first_dtypes(program)
-    specs: list[TensorSpec] = []
-    for storage in program.graph.storages:
-        dtype = dtypes.get(storage.id, torch.uint8)
-        if storage.size_bytes % dtype.itemsize:
-            dtype = torch.uint8
-        count = storage.size_bytes // dtype.itemsize
-        specs.append(TensorSpec(storage=storage.id, dtype=dtype, size=(count,), stride=(1,)))
-    return tuple(specs)
-
-
-def _first_dtypes(program: Program) -> dict[int, torch.dtype]:
-    dtypes: dict[int, torch.dtype] = {}
-    for binding in program.bindings:
-        dtypes.setdefault(binding.spec.storage, binding.spec.dtype)
-    for call in program.calls:
-        for spec in [*call.outputs, *specs_in([*call.args, *call.kwargs.values()])]:
-            if spec is not None:
-                dtypes.setdefault(spec.storage, spec.dtype)
-    return dtypes
-
-
-def moved_storages(program: Program, schedule: Schedule) -> frozenset[int]:
-    """Storages of start.ram whose tensor at the end of the step may not be the one it began with."""
-    moved: set[int] = set()
-    for instruction in schedule.instructions:
-        if instruction.do is Do.FREE:
-            moved.add(instruction.target)
-        elif instruction.do is Do.COMPUTE:
-            outputs = program.calls[instruction.target].outputs
-            moved.update(spec.storage for spec in outputs if spec is not None)
-    persistent = {binding.spec.storage for binding in program.bindings}
-    persistent -= {s.id for s in program.graph.storages if not s.persistent}
-    return frozenset(moved & persistent)
-
-
 def write_source(
     program: Program, schedule: Schedule, *, checked: bool = False, logged: bool = False
 ) -> StepSource:
@@ -142,15 +100,6 @@ def write_source(
     returned = _end(source)
     text = "def step(resident, W, O, I, L):\n    " + "\n    ".join(source.lines) + "\n"
     return StepSource(text=text, tables=source.tables, returned=returned)
-
-
-def specs_in(value: Any) -> Iterable[TensorSpec]:
-    """Every TensorSpec in nested lists and tuples."""
-    if isinstance(value, TensorSpec):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from specs_in(item)
 
 
 def _line(source: _Source, text: str) -> None:
@@ -229,14 +178,6 @@ def _assign(source: _Source, op_id: int, expression: str, arguments: list[str]) 
     dropped = (["r"] if source.checked else []) + (["_"] if "_" in names else []) + stale
     if dropped:
         _line(source, f"del {', '.join(dropped)}")
-
-
-def returns_one_tensor(call: OpCall) -> bool:
-    """Whether a call with one output returns it bare: not so for an op that returns a list."""
-    if len(call.outputs) != 1:
-        return False
-    schema = getattr(call.function, "_schema", None)
-    return schema is None or len(schema.returns) != 1 or "List" not in str(schema.returns[0].type)
 
 
 def _call(source: _Source, op_id: int, call: OpCall) -> tuple[str, list[str]]:
@@ -360,7 +301,7 @@ def _wait(source: _Source, transfer: int) -> None:
 
 
 def _check_contract(op: Op, call: OpCall) -> None:
-    given = {spec.storage for spec in specs_in([*call.args, *call.kwargs.values()])}
+    given = {spec.storage for spec in specs_in((call.args, call.kwargs))}
     returned = {spec.storage for spec in call.outputs if spec is not None}
     wrong = (given - set(op.touches)) | (returned - set(op.writes))
     wrong |= set(op.writes) - returned - given

@@ -18,13 +18,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch._C._profiler import _EventType
 from torch.autograd.profiler import profile, record_function
 
 from poet_core.errors import ReplayError
-from poet_runtime.train_step import TrainStep
+
+if TYPE_CHECKING:
+    from poet_runtime.train_step import TrainStep
 
 _MARK = "poet: measured"
 _CLEAR_PEAK = "5"  # proc(5), /proc/pid/clear_refs: resets the peak resident set

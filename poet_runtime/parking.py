@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import torch
 
 from poet_core.plan import Schedule
-from poet_runtime.codegen import moved_storages
+from poet_runtime.call_facts import moved_storages
 from poet_runtime.flash_layout import FlashLayout
 from poet_runtime.owners import Holders
 from poet_runtime.pager import Pager

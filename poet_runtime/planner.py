@@ -7,7 +7,7 @@ judges what it returns against the step's own graph, device and budget.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from poet_core.baseline import judge_keep_everything, keep_everything
 from poet_core.costs import Costs
@@ -37,12 +37,15 @@ class LocalPlanner:
 
     def plan(self, request: PlanRequest) -> Plan:
         """See `poet_solvers.plan`."""
-        import poet_solvers
+        from poet_solvers import plan
+        from poet_solvers.backends import SolveLimits
 
-        plan: Plan = poet_solvers.plan(
-            request.problem(), backend=request.backend, wall_seconds=request.wall_seconds
+        backend: Any = request.backend  # an unknown name is refused by poet_solvers, with a list
+        return plan(
+            request.problem(),
+            backend=backend,
+            limits=SolveLimits(wall_seconds=request.wall_seconds),
         )
-        return plan
 
 
 class RemotePlanner:

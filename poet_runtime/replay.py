@@ -19,13 +19,8 @@ import torch
 from poet_core.errors import ReplayError
 from poet_core.plan import Instruction, Schedule
 from poet_core.text import printable
-from poet_runtime.codegen import (
-    StepSource,
-    flat_specs,
-    instruction_of,
-    returns_one_tensor,
-    write_source,
-)
+from poet_runtime.call_facts import flat_specs, returns_one_tensor
+from poet_runtime.codegen import StepSource, instruction_of, write_source
 from poet_runtime.flash_layout import FlashLayout, lay_out
 from poet_runtime.pager import Pager
 from poet_runtime.program import Program, TensorSpec

@@ -45,7 +45,6 @@ from poet_runtime.parking import Parking
 from poet_runtime.planner import Planner, accept, obtain_plan, unconstrained_plan
 from poet_runtime.program import Program
 from poet_runtime.replay import compile_step
-from poet_runtime.trace import trace
 
 
 class TrainStep:
@@ -62,11 +61,12 @@ class TrainStep:
                                               are limits that it must keep
         none of them                          everything is kept
 
-    `device` is a name or a profile; a budget without one is for this machine ("host"). `program` is
-    a trace of exactly this step, to save tracing again; `name` is what a new trace is called, which
-    a plan's graph hash covers. `paging_directory`: where the paging file
-    goes. `flash_write_bytes`: cap on flash writes a step, by default 4 x keep-everything's peak.
-    `log=True` keeps the instructions that the newest step executed in `executed`.
+    `device` is a name or a profile; a budget without one is for this machine ("host"). `program`: a
+    trace of exactly this step, to save tracing again (its update rules count steps, so two models
+    never share one); `name`: what a new trace is called, which a plan's graph hash covers.
+    `paging_directory`: where the paging file goes. `flash_write_bytes`: cap on flash writes a step,
+    by default 4 x keep-everything's peak. `log=True` keeps the instructions that the newest step
+    executed in `executed`.
 
     Raises TraceError, UsageError, DeviceError, BudgetError, PlanningError, ServiceError, PlanError
     (`plan_for_other_graph`, `plan_budget_larger`, `flash_writes_exceeded`, or the judge's code) and
@@ -102,6 +102,8 @@ class TrainStep:
         wanted = ram_bytes if plan is None else None  # the budget of a plan to be made now
         target = profile or load_device("host")
         if program is None:
+            from poet_runtime.trace import trace  # 2 s of imports, for nothing with a program
+
             # Seconds change from run to run, and with them the graph: only for a plan made now.
             seconds = wanted is not None and target.measured
             program = trace(model, loss_fn, optimizer, batch, measure_seconds=seconds, name=name)

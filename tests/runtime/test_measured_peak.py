@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,24 @@ import torch
 from poet_core.baseline import keep_everything
 from poet_core.plan import Do, Schedule
 from poet_runtime import TrainStep
+from poet_runtime import pager as pager_module
 from poet_runtime.measured_peak import MeasuredPeak, measure_peak, measure_step_peak, resident_peak
 from poet_runtime.program import Program
 from poet_runtime.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
-from tests.runtime.step_parts import Build, batches, convolution, mlp_momentum, norm_and_dropout
+from tests.runtime.step_parts import (
+    Build,
+    batches,
+    convolution,
+    eager,
+    mlp_momentum,
+    norm_and_dropout,
+    outcome,
+    trained,
+)
 
 MB = 10**6
+STEPS = 3
 
 
 def measured(
@@ -52,6 +64,33 @@ def test_measured_peak_is_the_planned_peak(build: Build, kind: str, tmp_path: Pa
     random_again = graph.rng_state_bytes if kind == "random" else 0
     assert found.peak_bytes <= planned + random_again
     assert found.peak_bytes >= planned - 64 * len(graph.storages)
+
+
+def test_a_slow_disk_changes_neither_memory_nor_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every transfer ends as late as it can: what does not wait for it is found out."""
+    data = batches(mlp_momentum, STEPS, rows=64)
+    program = trace(*mlp_momentum(), data[0])
+    transfer = pager_module._transfer
+
+    def late(lane: Any, job: Any) -> None:
+        time.sleep(0.004)
+        transfer(lane, job)
+
+    monkeypatch.setattr(pager_module, "_transfer", late)
+    for schedule in (page_everything(program.graph), random_schedule(program.graph, 2)):
+        model, loss_fn, optimizer = mlp_momentum()
+        losses: list[str] = []
+        with TrainStep(
+            model, loss_fn, optimizer, data[0], program=program, paging_directory=tmp_path,
+            plan=hand_made_plan(program.graph, schedule), flash_write_bytes=2**40,
+        ) as step:  # fmt: skip
+            torch.manual_seed(1)
+            found = measure_peak(step.reallocate, lambda: losses.extend(trained(step, data)))
+            assert found.peak_bytes <= step.judgement.peak_bytes
+            assert found.end_bytes == found.begin_bytes
+            assert outcome(model, optimizer, losses) == eager(mlp_momentum, data)
 
 
 def test_a_hidden_allocation_of_10_mb_appears(tmp_path: Path) -> None:
