@@ -5,8 +5,6 @@ from random import Random
 
 import pytest
 
-from poet_core.baseline import judge_keep_everything
-from poet_core.bounds import ram_floor
 from poet_core.costs import Costs
 from poet_core.errors import PlanError
 from poet_core.graph import TrainingGraph
@@ -16,9 +14,7 @@ from tests.oracles.generate import (
     PLAIN,
     TINY,
     Shape,
-    random_budget,
-    random_costs,
-    random_graph,
+    random_problem,
     random_walk,
 )
 from tests.oracles.interpreter import interpret, reference
@@ -30,22 +26,13 @@ SMALL = Shape(most_ops=4, most_persistent=2)
 CHAINS = Shape(
     most_ops=6, most_persistent=1, most_inputs=1, mutate=0.1, overwrite=0.0, run_once=0.0
 )
-Problem = tuple[TrainingGraph, Costs, Budget]
+Parts = tuple[TrainingGraph, Costs, Budget]
 
 
-def random_problem(rng: Random, shape: Shape = PLAIN) -> Problem:
-    """A problem without overlap, its RAM between the floor and keep-everything's peak."""
-    graph = random_graph(rng, shape)
-    costs = random_costs(rng, graph)
-    budget = replace(random_budget(rng, 0), overlap=False)
-    keep = judge_keep_everything(
-        graph,
-        costs,
-        reserved_bytes=budget.reserved_bytes,
-        alignment_bytes=budget.alignment_bytes,
-    )
-    floor = ram_floor(graph, budget).floor_bytes
-    return graph, costs, replace(budget, ram_bytes=rng.randint(floor, keep.peak_bytes))
+def random_parts(rng: Random, shape: Shape = PLAIN) -> Parts:
+    """Graph, costs and budget of a random problem."""
+    problem = random_problem(rng, shape)
+    return problem.graph, problem.costs, problem.budget
 
 
 def check_orders(graph: TrainingGraph, costs: Costs, budget: Budget) -> str:
@@ -78,7 +65,7 @@ def check_many(seed: int, graphs: int) -> dict[str, int]:
     counts: dict[str, int] = {}
     for _ in range(graphs):
         try:
-            kind = check_orders(*random_problem(rng))
+            kind = check_orders(*random_parts(rng))
         except TooLarge:
             kind = "too large"
         counts[kind] = counts.get(kind, 0) + 1
@@ -108,7 +95,7 @@ def _without_random_ops(graph: TrainingGraph) -> TrainingGraph:
 def check_naive(seed: int, graphs: int) -> None:
     rng = Random(seed)
     for _ in range(graphs):
-        graph, costs, budget = random_problem(rng, TINY)
+        graph, costs, budget = random_parts(rng, TINY)
         graph = _without_random_ops(graph)
         budget = replace(budget, ram_bytes=budget.ram_bytes - rng.choice((0, 0, 0, 1)))
         for given_order in (True, False):
@@ -131,7 +118,7 @@ def test_no_random_schedule_is_cheaper_than_the_oracle() -> None:
     rng = Random(5)
     compared = equal = 0
     while compared < 600:
-        graph, costs, budget = random_problem(rng)
+        graph, costs, budget = random_parts(rng)
         walk = random_walk(rng, graph)
         if walk is None:
             continue
@@ -152,7 +139,7 @@ def test_energy_never_falls_when_the_budget_shrinks() -> None:
     rng = Random(6)
     risen = 0
     for _ in range(150):
-        graph, costs, budget = random_problem(rng, SMALL)
+        graph, costs, budget = random_parts(rng, SMALL)
         energies = []
         for less in range(3):
             smaller = replace(budget, ram_bytes=max(0, budget.ram_bytes - 2 * less))
@@ -167,7 +154,7 @@ def test_what_is_not_allowed_only_costs_energy() -> None:
     rng = Random(7)
     worse = {"page": 0, "rematerialize": 0}
     for _ in range(300):
-        graph, costs, budget = random_problem(rng, CHAINS)
+        graph, costs, budget = random_parts(rng, CHAINS)
         costs = replace(costs, page_in_joules=tuple(20 * cost for cost in costs.page_in_joules))
         best = least_energy(graph, costs, budget)
         for name in worse:
@@ -187,7 +174,7 @@ def test_a_time_limit_is_met_and_only_costs_energy() -> None:
     rng = Random(8)
     tighter = 0
     for _ in range(400):
-        graph, costs, budget = random_problem(rng, SMALL)
+        graph, costs, budget = random_parts(rng, SMALL)
         best = least_energy(graph, costs, budget)
         if best is None:
             continue

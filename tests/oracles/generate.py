@@ -7,12 +7,14 @@ invalid (it returns None where it knows), and whoever uses it asks the judge and
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
+from poet_core.baseline import judge_keep_everything
+from poet_core.bounds import ram_floor
 from poet_core.costs import Costs
 from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
-from poet_core.plan import Budget, Do, Instruction, Schedule
+from poet_core.plan import Allowed, Budget, Do, Instruction, Problem, Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,20 @@ def random_budget(rng: Random, ram_bytes: int) -> Budget:
         alignment_bytes=rng.choice((1, 1, 2, 4)),
         overlap=rng.random() < 0.5,
     )
+
+
+def random_problem(rng: Random, shape: Shape = PLAIN, allowed: Allowed | None = None) -> Problem:
+    """A problem whose RAM is between the floor and keep-everything's peak, without overlap."""
+    allowed = allowed or Allowed()
+    graph = random_graph(rng, shape)
+    costs = random_costs(rng, graph)
+    budget = replace(random_budget(rng, 0), overlap=False)
+    keep = judge_keep_everything(
+        graph, costs, reserved_bytes=budget.reserved_bytes, alignment_bytes=budget.alignment_bytes
+    )
+    floor = ram_floor(graph, budget, paging=allowed.page).floor_bytes
+    budget = replace(budget, ram_bytes=rng.randint(floor, max(floor, keep.peak_bytes)))
+    return Problem(graph=graph, costs=costs, budget=budget, allowed=allowed)
 
 
 def random_walk(rng: Random, graph: TrainingGraph) -> Schedule | None:

@@ -11,7 +11,7 @@ from poet_core.errors import BudgetError, PlanError
 from poet_core.graph import Role, TrainingGraph
 from poet_core.plan import Budget, Do
 from poet_core.simulate import simulate
-from tests.core.training_step import LAYER1, COSTS, GRAPH
+from tests.core.training_step import COSTS, GRAPH, LAYER1
 from tests.oracles.generate import random_budget, random_costs, random_graph, random_walk
 from tests.oracles.shortest_path import TooLarge, least_energy
 
