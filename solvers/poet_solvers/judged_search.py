@@ -66,7 +66,7 @@ def search(
     deadline = time.monotonic() + (limits or SolveLimits()).wall_seconds
     scale = scale or scale_problem(problem)
     start = best_evict_schedule(scale.problem, scale.table)
-    start = start and polish(scale.problem, start)
+    start = start and polish(scale.problem, start, cancel=cancel)
     margin_bytes = 0
     for _ in range(_ROUNDING_RETRIES + 1):
         model = judged_model(

@@ -59,7 +59,7 @@ def plan(
     the model that the solver saw. Raises BudgetError where no plan can exist (always with the
     proof), PlanningError `none_in_this_model` or `not_found_in_time` where none was found.
     """
-    desk = _Desk(problem, limits or SolveLimits(), on_progress)
+    desk = _Desk(problem, limits or SolveLimits(), on_progress, cancel)
     check_above_floor(problem.graph, problem.budget, paging=problem.allowed.page)
     _check_base_costs(problem)
     kept = _judged(problem, keep_everything(problem.graph))
@@ -113,8 +113,10 @@ class _Desk:
         problem: Problem,
         limits: SolveLimits,
         on_progress: Callable[[Progress], None] | None,
+        cancel: threading.Event | None,
     ) -> None:
         self._problem, self._limits, self._on_progress = problem, limits, on_progress
+        self._cancel = cancel
         self._started = time.monotonic()
         self.best: tuple[float, Schedule, Judgement] | None = None
 
@@ -130,7 +132,7 @@ class _Desk:
         """Take a schedule, polished, if the judge accepts it and none before it is cheaper."""
         if schedule is None or _judged(self._problem, schedule) is None:
             return False
-        better = polish(self._problem, schedule)
+        better = polish(self._problem, schedule, cancel=self._cancel)
         judgement = _judged(self._problem, better)
         assert judgement is not None  # polish keeps what the judge accepts
         energy = self._problem.objective is Objective.ENERGY

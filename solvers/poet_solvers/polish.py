@@ -7,6 +7,7 @@ time-limited answer, an answer for groups of ops.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,9 +20,11 @@ from poet_core.simulate import Judgement, simulate
 _MOST_TRIES = 300
 
 
-def polish(problem: Problem, schedule: Schedule) -> Schedule:
+def polish(
+    problem: Problem, schedule: Schedule, *, cancel: threading.Event | None = None
+) -> Schedule:
     """`schedule`, which the judge must accept, or a cheaper one made of it."""
-    polisher = _Polisher(problem, schedule)
+    polisher = _Polisher(problem, schedule, cancel or threading.Event())
     while polisher.improve():
         pass
     return polisher.schedule
@@ -39,8 +42,8 @@ class _Repair:
 class _Polisher:
     """Holds the best schedule so far and its judgement."""
 
-    def __init__(self, problem: Problem, schedule: Schedule) -> None:
-        self._problem = problem
+    def __init__(self, problem: Problem, schedule: Schedule, cancel: threading.Event) -> None:
+        self._problem, self._cancel = problem, cancel
         self._energy = problem.objective is Objective.ENERGY
         self._rounded = [problem.budget.rounded(s.size_bytes) for s in problem.graph.storages]
         self._tries = 0
@@ -50,7 +53,7 @@ class _Polisher:
     def improve(self) -> bool:
         """Apply the first repair that helps; False where none does."""
         for repair in sorted(self._repairs(), key=lambda item: -item.saving):
-            if self._tries >= _MOST_TRIES:
+            if self._tries >= _MOST_TRIES or self._cancel.is_set():
                 return False
             self._tries += 1
             candidate = self._apply(repair)

@@ -156,17 +156,16 @@ def test_bounds_of_the_given_order_are_claimed_only_where_they_are_proven() -> N
 
 def test_random_problems_get_judged_plans_or_errors_of_the_tree() -> None:
     plans = 0
-    for seed, problem in random_problems(range(20_000, 20_040), most_ops=8, limits=True):
+    codes: set[str] = set()
+    for _seed, problem in random_problems(range(20_000, 20_040), most_ops=8, limits=True):
         try:
             answer = plan(problem, backend="highs", limits=ONE_THREAD)
-        except PlanningError as error:
-            assert error.code == "none_in_this_model", seed
-            continue
-        except BudgetError as error:
-            assert error.code == "time_below_base", seed
+        except (PlanningError, BudgetError) as error:
+            codes.add(error.code)
             continue
         checked(problem, answer)
         plans += 1
+    assert codes <= {"none_in_this_model", "time_below_base"}
     assert plans > 20
 
 
