@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from poet_runtime.program import Program
 from poet_runtime.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
 from tests.runtime.step_parts import (
+    Batch,
     Build,
     batches,
     convolution,
@@ -81,16 +83,20 @@ def test_a_slow_disk_changes_neither_memory_nor_bits(
     monkeypatch.setattr(pager_module, "_transfer", late)
     for schedule in (page_everything(program.graph), random_schedule(program.graph, 2)):
         model, loss_fn, optimizer = mlp_momentum()
-        losses: list[str] = []
         with TrainStep(
             model, loss_fn, optimizer, data[0], program=program, paging_directory=tmp_path,
             plan=hand_made_plan(program.graph, schedule), flash_write_bytes=2**40,
         ) as step:  # fmt: skip
             torch.manual_seed(1)
-            found = measure_peak(step.reallocate, lambda: losses.extend(trained(step, data)))
+            losses: list[str] = []
+            found = measure_peak(step.reallocate, partial(_extend, losses, step, data))
             assert found.peak_bytes <= step.judgement.peak_bytes
             assert found.end_bytes == found.begin_bytes
             assert outcome(model, optimizer, losses) == eager(mlp_momentum, data)
+
+
+def _extend(losses: list[str], step: TrainStep, data: list[Batch]) -> None:
+    losses.extend(trained(step, data))
 
 
 def test_a_hidden_allocation_of_10_mb_appears(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import keyword
 import re
+import time
 import tokenize
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +21,12 @@ from poet_core.baseline import keep_everything
 from poet_core.errors import ReplayError
 from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
 from poet_core.plan import Do, Instruction, Schedule
+from poet_runtime import pager as pager_module
+from poet_runtime.pager import Pager
 from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec
 from poet_runtime.replay import compile_step
 from poet_runtime.trace import trace
-from tests.runtime.replay_parts import page_everything, random_schedule
+from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
 
 INJECTION = "x'); __import__('os').system('touch /tmp/poet-owned') #\n\x1b[2J<script>"
 
@@ -174,6 +178,54 @@ def test_a_storage_written_again_while_resident_takes_the_new_value() -> None:
         instructions=(Instruction(Do.COMPUTE, 0), Instruction(Do.COMPUTE, 0), Instruction(Do.FREE, 0)),
     )  # fmt: skip
     assert run(program, twice).tolist() == [2, 2, 2, 2]
+
+
+def test_a_mutation_waits_for_the_page_out_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """s = x; s *= 2; result = s + 1, where the doubling is run twice, each time on the s that was
+    paged out first: a page-out that reads too late writes a doubled s."""
+    transfer = pager_module._transfer
+
+    def late(lane: Any, job: Any) -> None:
+        time.sleep(0.05)
+        transfer(lane, job)
+
+    monkeypatch.setattr(pager_module, "_transfer", late)
+    storages = (
+        Storage(id=0, name="x", size_bytes=16, role=Role.INPUT),
+        Storage(id=1, name="s", size_bytes=16, role=Role.ACTIVATION),
+        Storage(id=2, name="result", size_bytes=16, role=Role.RESULT, result=True),
+    )
+    forward = Phase.FORWARD
+    ops = (
+        Op(id=0, name="copy", kind="test", phase=forward, reads=(0,), writes=(1,)),
+        Op(id=1, name="double", kind="test", phase=forward, mutates=(1,)),
+        Op(id=2, name="add", kind="test", phase=forward, reads=(1,), writes=(2,)),
+    )
+    x, s, result = floats(0, 4), floats(1, 4), floats(2, 4)
+    program = Program(
+        graph=TrainingGraph(storages=storages, ops=ops),
+        calls=(
+            OpCall(function=torch.clone, args=(x,), kwargs={}, outputs=(s,)),
+            OpCall(function=lambda value: value.mul_(2), args=(s,), kwargs={}),
+            OpCall(function=lambda value: value + 1, args=(s,), kwargs={}, outputs=(result,)),
+        ),
+        bindings=(Binding(spec=x, owner=Owner.BATCH, position=0),),
+        loss=result,
+    )
+    compute, out, back, free = Do.COMPUTE, Do.PAGE_OUT, Do.PAGE_IN, Do.FREE
+    steps = [(compute, 0), (free, 0), (out, 1), (compute, 1), (free, 1), (back, 1), (compute, 1)]
+    steps += [(compute, 2), (free, 1)]
+    schedule = Schedule(
+        start_ram=(), start_flash=(), instructions=tuple(Instruction(*pair) for pair in steps)
+    )
+    hand_made_plan(program.graph, schedule)  # the judge has nothing against it
+    step = compile_step(program, schedule)
+    pager = Pager(step.layout.size_bytes, tmp_path)
+    loss, _ = step({0: torch.arange(4.0)}, pager=pager)
+    pager.close()
+    assert loss.tolist() == [1, 3, 5, 7]
 
 
 def test_a_schedule_that_pages_needs_a_pager() -> None:
