@@ -1,6 +1,7 @@
 """Texts from strangers: each is refused with a code and a path, and none costs more than it weighs."""
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poet_core import documents, graph, graph_document, plan_document
 from poet_core.documents import Limits, Node, canonical_json, describe, parse_json, sha256_of
 from poet_core.errors import DocumentError, GraphError
 from poet_core.graph_document import (
@@ -17,7 +19,9 @@ from poet_core.graph_document import (
     read_graph,
 )
 from poet_core.plan_document import plan_to_document, read_plan
-from tests.core.documents import PLAN, changed, graph_document, plan_document
+from tests.core.documents import PLAN, changed
+from tests.core.documents import graph_document as graph_json
+from tests.core.documents import plan_document as plan_json
 from tests.core.training_step import GRAPH
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "training_step.graph.json"
@@ -132,16 +136,16 @@ def test_canonical_json_does_not_depend_on_order_or_layout() -> None:
 
 def test_a_graph_keeps_its_hash() -> None:
     """The golden file was written once; a change of hash would orphan every saved plan."""
-    graph = read_graph(GOLDEN.read_bytes())
-    assert graph == GRAPH
-    assert graph_sha256(graph) == GOLDEN_SHA256
+    golden = read_graph(GOLDEN.read_bytes())
+    assert golden == GRAPH
+    assert graph_sha256(golden) == GOLDEN_SHA256
 
 
 GOLDEN_SHA256 = "ccfcad2a09db1fa21b1055d19805768d5978aad54ef6d7468a7a17a17e9e64cb"
 
 
 def test_equal_graphs_have_equal_hashes_and_others_have_not() -> None:
-    bare = graph_document()
+    bare = graph_json()
     for op in bare["ops"]:
         del op["module"], op["seconds"]
     del bare["name"]
@@ -153,7 +157,7 @@ def test_equal_graphs_have_equal_hashes_and_others_have_not() -> None:
         (("ops", 2, "recomputable"), False), (("ops", 3, "name"), "n"),
         (("conditions",), {"threads": "1"}),
     ):  # fmt: skip
-        hashes.add(graph_sha256(graph_from_document(changed(graph_document(), path, value))))
+        hashes.add(graph_sha256(graph_from_document(changed(graph_json(), path, value))))
     assert len(hashes) == 7
 
 
@@ -163,9 +167,9 @@ def test_a_step_named_or_timed_again_still_finds_its_plan() -> None:
 
 
 def test_documents_survive_the_round_trip() -> None:
-    assert read_graph(json.dumps(graph_document())) == GRAPH
-    assert read_plan(json.dumps(plan_document())) == PLAN
-    assert plan_to_document(read_plan(json.dumps(plan_document()))) == plan_document()
+    assert read_graph(json.dumps(graph_json())) == GRAPH
+    assert read_plan(json.dumps(plan_json())) == PLAN
+    assert plan_to_document(read_plan(json.dumps(plan_json()))) == plan_json()
 
 
 @pytest.mark.parametrize(
@@ -189,7 +193,7 @@ def test_documents_survive_the_round_trip() -> None:
 def test_a_graph_document_error_names_the_path(
     path: tuple[str | int, ...], value: object, code: str, where: str | None
 ) -> None:
-    text = json.dumps(changed(graph_document(), path, value))
+    text = json.dumps(changed(graph_json(), path, value))
     with pytest.raises((DocumentError, GraphError)) as caught:
         read_graph(text)
     assert caught.value.code == code
@@ -200,19 +204,19 @@ def test_a_graph_document_error_names_the_path(
 def test_counts_are_bounded_before_anything_is_built() -> None:
     limits = Limits(storages=13)
     with pytest.raises(DocumentError, match="at most 13 items, got 14"):
-        read_graph(json.dumps(graph_document()), limits)
+        read_graph(json.dumps(graph_json()), limits)
     with pytest.raises(DocumentError, match="at most 9 items, got 10"):
-        read_graph(json.dumps(graph_document()), Limits(ops=9))
+        read_graph(json.dumps(graph_json()), Limits(ops=9))
     with pytest.raises(DocumentError, match="references to storages"):
-        read_graph(json.dumps(graph_document()), Limits(references=20))
+        read_graph(json.dumps(graph_json()), Limits(references=20))
     with pytest.raises(DocumentError, match="at most 64 items"):
-        read_plan(json.dumps(changed(plan_document(), ("instructions",),
+        read_plan(json.dumps(changed(plan_json(), ("instructions",),
                                      [{"do": "free", "storage": 0}] * 65)), Limits(ops=1))  # fmt: skip
 
 
 def test_a_claim_of_a_billion_ops_is_only_a_number() -> None:
     """Nothing is allocated for ids: they must be positions."""
-    text = json.dumps(changed(graph_document(), ("ops", 0, "id"), 10**9))
+    text = json.dumps(changed(graph_json(), ("ops", 0, "id"), 10**9))
     with pytest.raises(GraphError) as caught:
         read_graph(text)
     assert caught.value.code == "graph_op_id"
@@ -237,3 +241,15 @@ def test_a_node_keeps_what_it_accepts() -> None:
     with pytest.raises(DocumentError) as caught:
         Node([1, True]).integers(5)
     assert caught.value.details["path"] == "$[1]"
+
+
+def test_the_documentation_lists_every_code_of_the_readers() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "documents.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))
+    source = "".join(
+        Path(module.__file__).read_text(encoding="utf-8")
+        for module in (documents, graph, graph_document, plan_document)
+    )
+    used = set(re.findall(r'code="([a-z_]+)"', source))
+    used |= set(re.findall(r'_refuse\(\s*"([a-z_]+)"', source))
+    assert listed == used - {"document_invalid"}

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from poet_core.costs import Costs
+from poet_core.errors import PlanError
 from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
 from poet_core.plan import Budget, Do, Instruction, Schedule
 from poet_core.simulate import Judgement, simulate
@@ -228,6 +229,19 @@ class TestVersions:
         assert judged(graph, costs, run(0), run(1)).peak_bytes == 2
         with pytest.raises(Exception, match="needs storage 0 in RAM"):
             judged(graph, costs, run(1), run(0))
+
+    def test_a_zero_byte_storage_must_end_at_its_last_version(self) -> None:
+        """Both ops write t; the first runs again at the end and leaves its own version."""
+        writers = [("", "t", ""), ("", "t", "")]
+        for kind in ({"persistent": "t"}, {"result": "t"}):
+            graph = step({"t": 0}, writers, **kind)
+            costs = costs_of(graph, (1.0, 1.0), page_in=1.0, page_out=1.0)
+            judged(graph, costs, run(0), run(1))
+            with pytest.raises(PlanError) as caught:
+                judged(graph, costs, run(0), run(1), run(0))
+            assert caught.value.code == "old_version_in_ram"
+        scratch = step({"t": 0}, writers)
+        judged(scratch, costs, run(0), run(1), run(0))
 
     def test_an_old_version_may_come_back_where_the_rules_allow_it(self) -> None:
         """w0 goes to flash; after the update w1 is dropped, w0 returns, op 0 and 1 run again."""
