@@ -39,7 +39,7 @@ def read_cases() -> list[OracleCase]:
 
 
 def _from_json(item: dict[str, Any]) -> OracleCase:
-    tables = {
+    tables: dict[str, Any] = {
         name: value if name == "idle_watts" else tuple(value)
         for name, value in item["costs"].items()
     }

@@ -169,16 +169,17 @@ class _Search:
             energy: float, seconds: float, at: _State | int, before: int,
             how: tuple[Instruction, ...],
         ) -> None:  # fmt: skip
-            ended = isinstance(at, int)
-            if limit is not None:
-                if seconds + (0.0 if ended else self._seconds_left(at)) > limit:
+            left, progress = 0.0, 99  # of an ending
+            if isinstance(at, _State):
+                left, progress = self._least_left(at), at.done.bit_count()
+                if limit is not None and (
+                    seconds + self._seconds_left(at) > limit or closed.get(at, math.inf) <= seconds
+                ):
                     return
-                if not ended and closed.get(at, math.inf) <= seconds:
-                    return
+            if limit is not None and seconds > limit:
+                return
             if most is not None and energy > most:
                 return
-            left = 0.0 if ended else self._least_left(at)
-            progress = 99 if ended else at.done.bit_count()
             heapq.heappush(queue, (energy + left, -progress, len(trail), energy, seconds, at))
             trail.append((before, how))
 
@@ -255,8 +256,9 @@ class _Search:
                 giver = self.giver.get(pending.pop())
                 if giver is None or not done >> giver & 1:
                     continue
-                op = self.graph.ops[giver]
-                if op.recomputable and self.rematerialize and (not op.random or held >> giver & 1):
+                again = self.graph.ops[giver]
+                held_back = again.random and not held >> giver & 1
+                if again.recomputable and self.rematerialize and not held_back:
                     more = self.meaning.need[giver].items() - wanted
                     wanted |= more
                     pending += more
