@@ -41,7 +41,7 @@ def assembled(
             _op(at, draft, numbering, lowered.blocks, measured[at])
             for at, draft in enumerate(drafts)
         ),
-        rng_state_bytes=torch.get_rng_state().nbytes if any(d.random for d in drafts) else 0,
+        rng_state_bytes=_rng_state_bytes(drafts),
         conditions=conditions,
         name=name,
     )
@@ -52,6 +52,12 @@ def assembled(
         loss=loss,
         update_rules=rules,
     )
+
+
+def _rng_state_bytes(drafts: Sequence[Draft]) -> int:
+    """What a random op that runs again holds: the state that it began with and, while it runs
+    again, the state that the generator has by then."""
+    return 2 * torch.get_rng_state().nbytes if any(draft.random for draft in drafts) else 0
 
 
 def _numbering(lowered: Lowered, drafts: Sequence[Draft]) -> dict[int, int]:

@@ -63,7 +63,7 @@ class TrainStep:
 
     `device` is a name or a profile; a budget without one is for this machine ("host"). `program`: a
     trace of exactly this step, to save tracing again (its update rules count steps, so two models
-    never share one); `name`: what a new trace is called, which a plan's graph hash covers.
+    never share one); `name`: what a new trace is called.
     `paging_directory`: where the paging file goes. `flash_write_bytes`: cap on flash writes a step,
     by default 4 x keep-everything's peak. `log=True` keeps the instructions that the newest step
     executed in `executed`.

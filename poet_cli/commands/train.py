@@ -79,7 +79,6 @@ def train(
     from poet_runtime.train_step import TrainStep
 
     with working("Preparing the step", quiet=as_json):
-        # Named as `poet trace` names it: the name is part of the graph that a plan belongs to.
         program = trace(
             model, loss_fn, optimizer, batch, measure_seconds=_is_measured(how), name=step
         )

@@ -79,7 +79,7 @@ def test_a_plan_that_the_judge_refuses(poet, documents, graph):
 
 
 def test_a_plan_for_another_graph(poet, documents, graph):
-    other = dataclasses.replace(graph, name="another")
+    other = dataclasses.replace(graph, conditions={"threads": "7"})
     write(documents / "other.json", graph_to_document(other))
     result = poet("verify", "other.json", "plan.json", "--json")
     assert (result.code, result.json["error"]["code"]) == (1, "plan_for_other_graph")

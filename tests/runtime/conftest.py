@@ -6,7 +6,8 @@ import pytest
 import torch
 
 
-@pytest.fixture(autouse=True)
+# Of module scope, to come before the modules' own fixtures, which trace and train.
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

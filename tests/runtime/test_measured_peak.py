@@ -61,11 +61,10 @@ def test_measured_peak_is_the_planned_peak(build: Build, kind: str, tmp_path: Pa
         "random": random_schedule(graph, 2),
     }[kind]
     planned, found = measured(build, program, schedule, tmp_path)
-    # The plan rounds each storage up to 64 bytes, the events do not. Beyond the plan there is the
-    # generator's second state (5,056 bytes) while a random op runs again.
-    random_again = graph.rng_state_bytes if kind == "random" else 0
-    assert found.peak_bytes <= planned + random_again
-    assert found.peak_bytes >= planned - 64 * len(graph.storages)
+    # The plan rounds each storage up to 64 bytes, the events do not; and it counts two states of the
+    # generator for a random op that runs again, one of which is there only while it does.
+    slack = 64 * len(graph.storages) + (graph.rng_state_bytes if kind == "random" else 0)
+    assert planned - slack <= found.peak_bytes <= planned
 
 
 def test_a_slow_disk_changes_neither_memory_nor_bits(
