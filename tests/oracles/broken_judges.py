@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from poet_core import simulate
+from poet_core import flash_account, simulate
 
 BREAKS: dict[str, tuple[str, str]] = {
     "any version will do": ("if found != version:", "if False:"),
@@ -138,10 +138,15 @@ BREAKS: dict[str, tuple[str, str]] = {
 def broken_judge(name: str) -> ModuleType:
     """The judge as a module of its own, with the named piece broken."""
     before, after = BREAKS[name]
-    source = Path(simulate.__file__).read_text(encoding="utf-8")
-    found = source.count(before)
+    sources = {
+        part: Path(str(part.__file__)).read_text("utf-8") for part in (simulate, flash_account)
+    }
+    found = sum(source.count(before) for source in sources.values())
     assert found == 1, f"{name}: {before!r} occurs {found} times in the judge; adapt this list"
-    return module_of(source.replace(before, after))
+    judge = module_of(sources[simulate].replace(before, after))
+    account = module_of(sources[flash_account].replace(before, after))
+    judge.__dict__["FlashAccount"] = account.__dict__["FlashAccount"]
+    return judge
 
 
 def module_of(source: str) -> ModuleType:
