@@ -159,9 +159,9 @@ class Measured:
     agrees: bool
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Solves the rows and prints the table."""
-    options = _options()
+    options = _options(arguments)
     limits = SolveLimits(wall_seconds=options.wall_seconds, threads=1)
     measured: list[Measured] = []
     missing = 0
@@ -183,13 +183,13 @@ def main() -> int:
     return 1 if differing else 0
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     known = available_backends()
     parser.add_argument("--backend", nargs="+", choices=known, default=["cbc", "highs"])
     parser.add_argument("--wall-seconds", type=float, default=600.0, help="limit for one row")
     parser.add_argument("--write", action="store_true", help="write the result files")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _measured(row: PublishedRow, solution: PublishedSolution) -> Measured:
