@@ -1,0 +1,79 @@
+"""The packing portfolio: greedy orders, then the search, until the arena is the lower bound.
+
+Blocks that live all step go to the bottom. What remains is packed greedily in each classical order;
+the best packing is then driven towards the lower bound, and where that is out of reach halfway
+there, and so on. Deterministic for a seed unless the clock stops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+from random import Random
+
+from poet_solvers.addresses.blocks import Block
+from poet_solvers.addresses.conflicts import Packing, packing_of
+from poet_solvers.addresses.greedy import arena_of, orders, packed
+from poet_solvers.addresses.search import Effort, fit_within
+
+_LEAST_LOOKS = 10_000
+"""An attempt with fewer looks than this is not worth its start."""
+
+
+def pack(
+    blocks: Sequence[Block], *, whole: tuple[int, int], rng: Random, effort: Effort
+) -> tuple[list[int], str]:
+    """Offsets by block, and who found them. `whole` is the span of a block that lives all step."""
+    always = [number for number, block in enumerate(blocks) if block.spans == (whole,)]
+    resident = frozenset(always)
+    others = [number for number in range(len(blocks)) if number not in resident]
+    offsets = [0] * len(blocks)
+    base = 0
+    for number in always:
+        offsets[number] = base
+        base += blocks[number].size_bytes
+    above, found_by = _packed(packing_of([blocks[number] for number in others]), rng, effort)
+    for number, offset in zip(others, above, strict=True):
+        offsets[number] = base + offset
+    return offsets, found_by
+
+
+def _packed(packing: Packing, rng: Random, effort: Effort) -> tuple[list[int], str]:
+    bound = packing.lower_bound_bytes
+    looks = sum(map(len, packing.neighbours)) + len(packing.sizes)
+    best, found_by, arena = [0] * len(packing.sizes), "nothing to place", -1
+    for name, order in orders(packing):
+        for best_fit in (False, True):
+            offsets = packed(packing, order, best_fit=best_fit)
+            reached = arena_of(packing, offsets)
+            if arena < 0 or reached < arena:
+                best, arena = offsets, reached
+                found_by = f"greedy by {name}, {'best' if best_fit else 'first'} fit"
+            if arena == bound or not effort.spend(looks):
+                return best, found_by
+    return _searched(packing, best, found_by, rng, effort)
+
+
+def _searched(
+    packing: Packing, best: list[int], found_by: str, rng: Random, effort: Effort
+) -> tuple[list[int], str]:
+    """Try the lower bound with half of the effort, then halfway from there to the best, and so on.
+
+    Targets are multiples of what all sizes are multiples of, so offsets stay aligned.
+    """
+    unit = gcd(*packing.sizes)
+    low = packing.lower_bound_bytes // unit  # in units; below this nothing was reached
+    high = arena_of(packing, best) // unit
+    target = low
+    while low < high and not effort.stopped:
+        part = Effort(looks=max(effort.looks // 2, _LEAST_LOOKS), out_of_time=effort.out_of_time)
+        before = part.looks
+        found = fit_within(packing, target * unit, best, rng, part)
+        effort.spend(before - part.looks)
+        if found is None:
+            low = target + 1
+        else:
+            best, found_by = found, "ejection search"
+            high = arena_of(packing, best) // unit
+        target = (low + high) // 2
+    return best, found_by

@@ -1,0 +1,114 @@
+"""Search for a packing within a target: conflicts push blocks out, and weights remember them.
+
+A block that does not fit below the target takes the place that throws out the least weight of other
+blocks, which then look for places themselves; each block that is thrown out or that had to push
+grows heavier, so that the search does not go in circles (guided ejection search, Nagata and Bräysy,
+2009, on the conflict-driven ordering of TelaMalloc). Invariant: placed neighbours never overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from poet_solvers.addresses.conflicts import Packing
+from poet_solvers.addresses.greedy import UNPLACED
+
+
+@dataclass(slots=True, kw_only=True)
+class Effort:
+    """What a search may still spend: `looks` at neighbours (the same on every machine), and a
+    clock that says when to stop all the same."""
+
+    looks: int
+    out_of_time: Callable[[], bool]
+    stopped: bool = field(default=False)
+
+    def spend(self, looks: int) -> bool:
+        """Take `looks` off; False where nothing is left."""
+        self.looks -= looks
+        if self.looks <= 0 or self.out_of_time():
+            self.stopped = True
+        return not self.stopped
+
+
+def fit_within(
+    packing: Packing, target_bytes: int, offsets: Sequence[int], rng: Random, effort: Effort
+) -> list[int] | None:
+    """Offsets with every block below `target_bytes`, sought from `offsets`; None where the effort
+    ended first."""
+    search = _Ejection(packing, target_bytes, offsets, rng)
+    while search.waiting:
+        if not effort.spend(search.place_one()):
+            return None
+    return search.offsets
+
+
+class _Ejection:
+    """`waiting` are the blocks without a place, the next one at the end."""
+
+    def __init__(
+        self, packing: Packing, target_bytes: int, offsets: Sequence[int], rng: Random
+    ) -> None:
+        self._packing, self._target, self._rng = packing, target_bytes, rng
+        self.offsets = [
+            offset if offset + size <= target_bytes else UNPLACED
+            for offset, size in zip(offsets, packing.sizes, strict=True)
+        ]
+        self.waiting = [b for b, offset in enumerate(self.offsets) if offset == UNPLACED]
+        self.waiting.sort(key=lambda b: packing.sizes[b])
+        self._weights = [1] * len(packing.sizes)
+
+    def place_one(self) -> int:
+        """Place one waiting block, throwing out what is in its way; the number of looks."""
+        block = self.waiting.pop()
+        size, sizes, offsets = self._packing.sizes[block], self._packing.sizes, self.offsets
+        taken = sorted(
+            (offsets[other], offsets[other] + sizes[other], other)
+            for other in self._packing.neighbours[block]
+            if offsets[other] >= 0
+        )
+        place, thrown = self._cheapest(taken, size)
+        if thrown:
+            self._weights[block] += 1
+        for other in thrown:
+            offsets[other] = UNPLACED
+        offsets[block] = place
+        thrown.sort(key=lambda b: (sizes[b], b))
+        self.waiting += thrown
+        return len(self._packing.neighbours[block]) + 1
+
+    def _cheapest(self, taken: list[tuple[int, int, int]], size: int) -> tuple[int, list[int]]:
+        """The place below the target that throws out the least weight, ties at random; candidates
+        lie on top of a neighbour, right below one, at the bottom and at the top."""
+        room = self._target - size
+        places = {0, room}
+        for begin, end, _ in taken:
+            if end <= room:
+                places.add(end)
+            if 0 <= begin - size <= room:
+                places.add(begin - size)
+        best, least, ties = 0, -1, 0
+        weights = self._weights
+        for place in sorted(places):
+            after, cost = place + size, 0
+            for begin, end, other in taken:
+                if begin >= after:
+                    break
+                if end > place:
+                    cost += weights[other] ** 2
+                    if 0 <= least < cost:
+                        break
+            if least < 0 or cost < least:
+                best, least, ties = place, cost, 1
+                if not cost:
+                    break
+            elif cost == least:
+                ties += 1
+                if self._rng.randrange(ties) == 0:
+                    best = place
+        if not least:
+            return best, []
+        thrown = [other for begin, end, other in taken if begin < best + size and end > best]
+        return best, thrown
