@@ -2,8 +2,8 @@
 
     floor, base time, base energy   -> BudgetError, with the proof
     keep-everything fits            -> that plan, without a solver
+    evict, greedy                   -> what is answered where the solver finds nothing better
     judged MILP (grouped if large)  -> its answer, decoded, expanded, judged, polished
-    evict schedule                  -> what is answered where the solver finds nothing better
 
 Invariant: every Plan that leaves here was accepted by the judge for the very problem asked; its
 bound is proven for what it says, and its status says what the solver claims and about what.
@@ -26,6 +26,7 @@ from poet_core.simulate import Judgement, simulate
 from poet_core.units import format_joules, format_seconds
 from poet_solvers.backends import BackendName, SolveLimits
 from poet_solvers.evict import best_evict_schedule
+from poet_solvers.greedy import greedy_schedule
 from poet_solvers.judged_search import Outcome, no_plan_error, search
 from poet_solvers.polish import polish
 from poet_solvers.values import value_table
@@ -66,7 +67,8 @@ def plan(
     if kept is not None:
         return desk.keep_everything_plan(keep_everything(problem.graph), kept)
     desk.say("Keep-everything does not fit; looking for a schedule that does.")
-    evicted = desk.offer(best_evict_schedule(problem, value_table(problem.graph, problem.budget)))
+    desk.offer("evict", best_evict_schedule(problem, value_table(problem.graph, problem.budget)))
+    desk.offer("greedy", greedy_schedule(problem, stop=desk.half_time))
     outcome = search(
         problem,
         backend=backend,
@@ -75,10 +77,10 @@ def plan(
         write_lp=write_lp,
         say=desk.say,
     )
-    solved = desk.offer(outcome.schedule)
+    desk.offer(outcome.formulation, outcome.schedule)
     if desk.best is None:
         raise no_plan_error(problem, outcome)
-    return desk.best_plan(outcome, from_solver=solved or not evicted)
+    return desk.best_plan(outcome)
 
 
 def _check_base_costs(problem: Problem) -> None:
@@ -119,6 +121,7 @@ class _Desk:
         self._cancel = cancel
         self._started = time.monotonic()
         self.best: tuple[float, Schedule, Judgement] | None = None
+        self._best_by = ""
 
     def say(self, message: str, bound: float | None = None) -> None:
         """Report progress, if anyone listens."""
@@ -128,19 +131,23 @@ class _Desk:
                 Progress(message=message, seconds=self._elapsed(), incumbent=cost, bound=bound)
             )
 
-    def offer(self, schedule: Schedule | None) -> bool:
+    def offer(self, by: str, schedule: Schedule | None) -> None:
         """Take a schedule, polished, if the judge accepts it and none before it is cheaper."""
         if schedule is None or _judged(self._problem, schedule) is None:
-            return False
+            return
         better = polish(self._problem, schedule, cancel=self._cancel)
         judgement = _judged(self._problem, better)
         assert judgement is not None  # polish keeps what the judge accepts
         energy = self._problem.objective is Objective.ENERGY
         cost = judgement.energy_joules if energy else judgement.step_seconds
         if self.best is not None and cost > self.best[0] * (1 + _ROUNDING):
-            return False
-        self.best = cost, better, judgement
-        return True
+            return
+        self.best, self._best_by = (cost, better, judgement), by
+
+    def half_time(self) -> bool:
+        """Whether half the time is gone, or nobody waits any more: the solver wants the rest."""
+        cancelled = self._cancel is not None and self._cancel.is_set()
+        return cancelled or self._elapsed() > 0.5 * self._limits.wall_seconds
 
     def limits_left(self) -> SolveLimits:
         """The limits less the time that is gone, with a little left to solve in."""
@@ -164,7 +171,7 @@ class _Desk:
             status="Keep-everything fits in the RAM budget, and no plan can cost less.",
         )
 
-    def best_plan(self, outcome: Outcome, *, from_solver: bool) -> Plan:
+    def best_plan(self, outcome: Outcome) -> Plan:
         """The best schedule, with what is proven about it."""
         assert self.best is not None
         cost, schedule, judgement = self.best
@@ -173,12 +180,14 @@ class _Desk:
             # A bound from floats may stand a rounding above the optimum that it bounds.
             value = min(outcome.bound, cost)
             bound = Bound(value=value, holds_for=HoldsFor.GIVEN_ORDER, by=outcome.bound_by)
-        status = outcome.status if from_solver else f"{_EVICT_BETTER} {outcome.status}"
+        status = outcome.status
+        if self._best_by != outcome.formulation:
+            status = f"The {self._best_by} schedule is answered, {_NONE_CHEAPER} {status}"
         return self._plan(
             schedule,
             judgement,
             bound=bound,
-            formulation=outcome.formulation if from_solver else "evict",
+            formulation=self._best_by,
             solver=outcome.solver,
             status=status,
         )
@@ -225,4 +234,4 @@ class _Desk:
         return time.monotonic() - self._started
 
 
-_EVICT_BETTER = "The evict schedule is answered, the solver having found none cheaper:"
+_NONE_CHEAPER = "the solver having found none cheaper:"

@@ -114,8 +114,8 @@ def test_a_restricted_model_without_a_schedule_proves_nothing() -> None:
 
 
 def test_a_solver_that_ran_out_of_time_says_so_and_proves_nothing() -> None:
-    """Without paging nothing stands in for the solver, and this chain takes it minutes."""
-    problem = unit_chain(22, 7, 5.0, Allowed(page=False))
+    """Without paging, so near the floor, greedy finds nothing and the solver takes minutes."""
+    problem = unit_chain(22, 3, 5.0, Allowed(page=False))
     with pytest.raises(PlanningError) as caught:
         plan(problem, limits=SolveLimits(wall_seconds=0.05, threads=1))
     assert caught.value.code == "not_found_in_time"
