@@ -36,7 +36,8 @@ _OUT_OF_MEMORY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a solver left: `point` by column (a missing one is 0), `bound` in the units of the MPS.
+    """What a solver left: `point` by column (a missing one is 0), `bound` in the units of the MPS,
+    `duals` by row (of a model without integers, from a solver that says them).
 
     `or_infeasible` goes with UNBOUNDED: the solver did not look which of the two it is.
     """
@@ -46,6 +47,7 @@ class Answer:
     point: Mapping[int, float] | None = None
     bound: float | None = None
     or_infeasible: bool = False
+    duals: tuple[float, ...] = ()
 
 
 class Adapter(Protocol):
@@ -106,7 +108,8 @@ def python_answer(
     *,
     infeasible_or_unbounded: str,
 ) -> Answer:
-    """Reads a child script's answer: {"status", "bound" or null, "values" or null}.
+    """Reads a child script's answer: {"status", "bound" or null, "values" or null}, and perhaps
+    "duals".
 
     `infeasible_or_unbounded` is the solver's name for not having looked which of the two it is.
     """
@@ -115,6 +118,7 @@ def python_answer(
         name = str(left["status"])
         values = left["values"]
         bound = left["bound"]
+        duals = tuple(map(float, left.get("duals") or ()))
     except (OSError, ValueError, KeyError, TypeError):
         return crash_answer(process)
     if name not in statuses:
@@ -127,6 +131,7 @@ def python_answer(
         point=point,
         bound=float(bound) if bound is not None and math.isfinite(bound) else None,
         or_infeasible=name == infeasible_or_unbounded,
+        duals=duals,
     )
 
 

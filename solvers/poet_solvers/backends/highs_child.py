@@ -70,6 +70,7 @@ def _answer(solver: Any) -> dict[str, Any]:
         "status": solver.getModelStatus().name,
         "bound": info.mip_dual_bound if is_mip else lp_bound,
         "values": list(solver.getSolution().col_value) if feasible else None,
+        "duals": None if is_mip else list(solver.getSolution().row_dual),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class SolveStatus(enum.Enum):
@@ -57,7 +57,8 @@ class BackendResult:
     `objective` is recomputed from `values` (integer variables rounded) in the model's own units;
     `bound` is what the solver claims that no solution can beat: at most `objective` in a
     minimisation, at least in a maximisation, None where it claims nothing. `values` holds every
-    variable of the model by its name.
+    variable of the model by its name. `duals` holds the dual values of the rows by name where the
+    model has no integers and the solver says them (HiGHS does); they are a claim like the rest.
     """
 
     status: SolveStatus
@@ -68,6 +69,7 @@ class BackendResult:
     backend: str
     message: str
     log_tail: str
+    duals: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def relative_gap(self) -> float | None:

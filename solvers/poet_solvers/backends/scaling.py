@@ -17,7 +17,7 @@ of such doubles comes within 1e-9 of another).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from poet_solvers.backends.model_file import Column, LinearModel, Row
@@ -33,6 +33,7 @@ class Scaled:
 
     model: LinearModel
     column_factors: tuple[float, ...]
+    row_factors: tuple[float, ...]
     objective_factor: float
     objective_constant: float
 
@@ -47,6 +48,13 @@ class Scaled:
             for index, factor in enumerate(self.column_factors)
         ]
 
+    def duals_back(self, scaled_duals: Sequence[float]) -> list[float]:
+        """Dual values of the scaled model's rows as those of the original's."""
+        return [
+            value * factor / self.objective_factor
+            for value, factor in zip(scaled_duals, self.row_factors, strict=True)
+        ]
+
     def point_forward(self, point: Mapping[int, float]) -> dict[int, float]:
         """A (partial) point of the original as one of the scaled model."""
         return {index: value / self.column_factors[index] for index, value in point.items()}
@@ -55,6 +63,7 @@ class Scaled:
 def scale(model: LinearModel) -> Scaled:
     """Scales columns, then rows, then the objective."""
     factors = tuple(_column_factor(column) for column in model.columns)
+    row_factors = tuple(_row_factor(row, factors) for row in model.rows)
     costs = [(index, weight * factors[index]) for index, weight in model.objective]
     objective_factor = math.ldexp(1.0, _OBJECTIVE_EXPONENT - _exponent(costs)) if costs else 1.0
     if model.maximise:
@@ -62,12 +71,16 @@ def scale(model: LinearModel) -> Scaled:
     return Scaled(
         model=LinearModel(
             columns=tuple(map(_scaled_column, model.columns, factors)),
-            rows=tuple(_scaled_row(row, factors) for row in model.rows),
+            rows=tuple(
+                _scaled_row(row, factors, shrink)
+                for row, shrink in zip(model.rows, row_factors, strict=True)
+            ),
             objective=tuple((index, weight * objective_factor) for index, weight in costs),
             objective_constant=0.0,
             maximise=False,
         ),
         column_factors=factors,
+        row_factors=row_factors,
         objective_factor=objective_factor,
         objective_constant=model.objective_constant,
     )
@@ -88,12 +101,15 @@ def _scaled_column(column: Column, factor: float) -> Column:
     )
 
 
-def _scaled_row(row: Row, factors: tuple[float, ...]) -> Row:
+def _row_factor(row: Row, factors: tuple[float, ...]) -> float:
     terms = [(index, weight * factors[index]) for index, weight in row.terms]
-    shrink = math.ldexp(1.0, -_exponent(terms)) if terms else 1.0
+    return math.ldexp(1.0, -_exponent(terms)) if terms else 1.0
+
+
+def _scaled_row(row: Row, factors: tuple[float, ...], shrink: float) -> Row:
     return replace(
         row,
-        terms=tuple((index, weight * shrink) for index, weight in terms),
+        terms=tuple((index, weight * factors[index] * shrink) for index, weight in row.terms),
         right_hand_side=row.right_hand_side * shrink,
     )
 

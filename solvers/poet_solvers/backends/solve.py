@@ -125,7 +125,15 @@ def _result(
         backend=backend,
         message=message,
         log_tail=log,
+        duals=_duals(model, scaled, answer),
     )
+
+
+def _duals(model: LinearModel, scaled: Scaled, answer: Answer) -> dict[str, float]:
+    if len(answer.duals) != len(model.rows):
+        return {}
+    back = scaled.duals_back(answer.duals)
+    return {row.name: value for row, value in zip(model.rows, back, strict=True)}
 
 
 def _told_apart(model: LinearModel, answer: Answer) -> SolveStatus:
