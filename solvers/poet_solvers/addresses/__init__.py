@@ -7,10 +7,12 @@
     search       ejection search below a target
     placement    the portfolio of the two
     check        the independent check of the result
-    place        all of it: `place(graph, plan) -> Addresses`
+    arena        all of it: `place(graph, plan) -> Addresses`
+
+Addresses that were not checked never leave this package.
 """
 
+from poet_solvers.addresses.arena import place
 from poet_solvers.addresses.blocks import Addresses, Block, Holds, Placed
-from poet_solvers.addresses.place import place
 
 __all__ = ["Addresses", "Block", "Holds", "Placed", "place"]

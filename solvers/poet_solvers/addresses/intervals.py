@@ -34,9 +34,7 @@ class _Walk:
 
     def __init__(self, graph: TrainingGraph, budget: Budget, schedule: Schedule) -> None:
         self._graph, self._budget, self._schedule = graph, budget, schedule
-        inputs = [
-            s.id for s in graph.storages if graph.begins_resident(s.id) and not s.persistent
-        ]
+        inputs = [s.id for s in graph.storages if graph.begins_resident(s.id) and not s.persistent]
         start = (*schedule.start_ram, *inputs)
         self._since = dict.fromkeys((s for s in start if self._bytes(s)), BEFORE_FIRST)
         self._residences: dict[int, list[Span]] = {}

@@ -8,8 +8,10 @@ grows heavier, so that the search does not go in circles (guided ejection search
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from random import Random
 
 from poet_solvers.addresses.conflicts import Packing
@@ -64,42 +66,42 @@ class _Ejection:
         """Place one waiting block, throwing out what is in its way; the number of looks."""
         block = self.waiting.pop()
         size, sizes, offsets = self._packing.sizes[block], self._packing.sizes, self.offsets
-        taken = sorted(
-            (offsets[other], offsets[other] + sizes[other], other)
-            for other in self._packing.neighbours[block]
-            if offsets[other] >= 0
-        )
-        place, thrown = self._cheapest(taken, size)
-        if thrown:
+        taken = [other for other in self._packing.neighbours[block] if offsets[other] >= 0]
+        place, cost = self._cheapest(taken, size)
+        if cost:
             self._weights[block] += 1
-        for other in thrown:
-            offsets[other] = UNPLACED
+            thrown = [
+                other
+                for other in taken
+                if offsets[other] < place + size and offsets[other] + sizes[other] > place
+            ]
+            for other in thrown:
+                offsets[other] = UNPLACED
+            thrown.sort(key=lambda b: (sizes[b], b))
+            self.waiting += thrown
         offsets[block] = place
-        thrown.sort(key=lambda b: (sizes[b], b))
-        self.waiting += thrown
         return len(self._packing.neighbours[block]) + 1
 
-    def _cheapest(self, taken: list[tuple[int, int, int]], size: int) -> tuple[int, list[int]]:
-        """The place below the target that throws out the least weight, ties at random; candidates
-        lie on top of a neighbour, right below one, at the bottom and at the top."""
-        room = self._target - size
+    def _cheapest(self, taken: list[int], size: int) -> tuple[int, int]:
+        """The place below the target that throws out the least cost, and that cost.
+
+        Candidates lie at the bottom, at the top, on top of a neighbour or right below one. What a
+        place throws out begins below its end, less what ends below its begin.
+        """
+        room, offsets, sizes = self._target - size, self.offsets, self._packing.sizes
+        costs = self._weights
+        by_begin = sorted([(offsets[b], costs[b] ** 2) for b in taken])
+        by_end = sorted([(offsets[b] + sizes[b], costs[b] ** 2) for b in taken])
+        begins, ends = [begin for begin, _ in by_begin], [end for end, _ in by_end]
+        below_begin = [0, *accumulate(cost for _, cost in by_begin)]
+        below_end = [0, *accumulate(cost for _, cost in by_end)]
         places = {0, room}
-        for begin, end, _ in taken:
-            if end <= room:
-                places.add(end)
-            if 0 <= begin - size <= room:
-                places.add(begin - size)
+        places.update(end for end in ends if end <= room)
+        places.update(begin - size for begin in begins if size <= begin)
         best, least, ties = 0, -1, 0
-        weights = self._weights
         for place in sorted(places):
-            after, cost = place + size, 0
-            for begin, end, other in taken:
-                if begin >= after:
-                    break
-                if end > place:
-                    cost += weights[other] ** 2
-                    if 0 <= least < cost:
-                        break
+            cost = below_begin[bisect_left(begins, place + size)]
+            cost -= below_end[bisect_right(ends, place)]
             if least < 0 or cost < least:
                 best, least, ties = place, cost, 1
                 if not cost:
@@ -108,7 +110,4 @@ class _Ejection:
                 ties += 1
                 if self._rng.randrange(ties) == 0:
                     best = place
-        if not least:
-            return best, []
-        thrown = [other for begin, end, other in taken if begin < best + size and end > best]
-        return best, thrown
+        return best, least
