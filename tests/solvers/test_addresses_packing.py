@@ -64,7 +64,7 @@ def test_greedy_alone_is_not_always_optimal_so_the_search_is_needed() -> None:
         offsets, _ = pack(blocks, whole=(-1, 29), rng=Random(0), effort=effort())
         worse += greedy > packing.lower_bound_bytes
         searched += arena(blocks, offsets) < greedy
-    assert searched > worse // 2 > 10, (searched, worse)
+    assert searched > 0.8 * worse > 8, (searched, worse)
 
 
 def test_neighbours_bounds_and_breadths_are_those_of_the_definition() -> None:
