@@ -3,7 +3,9 @@
     floor, base time, base energy   -> BudgetError, with the proof
     keep-everything fits            -> that plan, without a solver
     evict, greedy                   -> what is answered where the solver finds nothing better
+    first-run relaxation, LP        -> the end, where its bound is what the best so far costs
     judged MILP (grouped if large)  -> its answer, decoded, expanded, judged, polished
+    first-run relaxation, MILP      -> how far from the cheapest the answer can be
 
 Invariant: every Plan that leaves here was accepted by the judge for the very problem asked; its
 bound is proven for what it says, and its status says what the solver claims and about what.
@@ -14,7 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from poet_core.baseline import keep_everything
@@ -25,6 +27,7 @@ from poet_core.plan import Bound, HoldsFor, Objective, Plan, PlannedBy, Problem,
 from poet_core.simulate import Judgement, simulate
 from poet_core.units import format_joules, format_seconds
 from poet_solvers.backends import BackendName, SolveLimits
+from poet_solvers.bounds.proof import Proof
 from poet_solvers.evict import best_evict_schedule
 from poet_solvers.greedy import greedy_schedule
 from poet_solvers.judged_search import Outcome, no_plan_error, search
@@ -33,6 +36,8 @@ from poet_solvers.values import value_table
 
 # Base costs are sums of the same floats as the judge's, perhaps in another order.
 _ROUNDING = 1e-9
+# The share of the time that the search leaves for proving how good its answer is.
+_PROOF_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +65,9 @@ def plan(
     the model that the solver saw. Raises BudgetError where no plan can exist (always with the
     proof), PlanningError `none_in_this_model` or `not_found_in_time` where none was found.
     """
-    desk = _Desk(problem, limits or SolveLimits(), on_progress, cancel)
+    limits = limits or SolveLimits()
+    proof = Proof(problem, backend, limits, cancel)
+    desk = _Desk(problem, limits, on_progress, cancel, proof)
     check_above_floor(problem.graph, problem.budget, paging=problem.allowed.page)
     _check_base_costs(problem)
     kept = _judged(problem, keep_everything(problem.graph))
@@ -69,10 +76,14 @@ def plan(
     desk.say("Keep-everything does not fit; looking for a schedule that does.")
     desk.offer("evict", best_evict_schedule(problem, value_table(problem.graph, problem.budget)))
     desk.offer("greedy", greedy_schedule(problem, stop=desk.half_time))
+    if desk.best is not None:
+        proof.by_lp(desk.best[0], desk.limits_left().wall_seconds)
+        if proof.meets(desk.best[0]):
+            return desk.met_plan()
     outcome = search(
         problem,
         backend=backend,
-        limits=desk.limits_left(),
+        limits=desk.limits_left(kept_back=_PROOF_SHARE),
         cancel=cancel,
         write_lp=write_lp,
         say=desk.say,
@@ -80,7 +91,15 @@ def plan(
     desk.offer(outcome.formulation, outcome.schedule)
     if desk.best is None:
         raise no_plan_error(problem, outcome)
+    proof.take(_search_bound(outcome))
+    proof.by_milp(desk.best[0], desk.limits_left().wall_seconds)
     return desk.best_plan(outcome)
+
+
+def _search_bound(outcome: Outcome) -> Bound | None:
+    if outcome.bound is None:
+        return None
+    return Bound(value=outcome.bound, holds_for=HoldsFor.GIVEN_ORDER, by=outcome.bound_by)
 
 
 def _check_base_costs(problem: Problem) -> None:
@@ -116,7 +135,9 @@ class _Desk:
         limits: SolveLimits,
         on_progress: Callable[[Progress], None] | None,
         cancel: threading.Event | None,
+        proof: Proof,
     ) -> None:
+        self._proof = proof
         self._problem, self._limits, self._on_progress = problem, limits, on_progress
         self._cancel = cancel
         self._started = time.monotonic()
@@ -149,11 +170,13 @@ class _Desk:
         cancelled = self._cancel is not None and self._cancel.is_set()
         return cancelled or self._elapsed() > 0.5 * self._limits.wall_seconds
 
-    def limits_left(self) -> SolveLimits:
-        """The limits less the time that is gone, with a little left to solve in."""
+    def limits_left(self, *, kept_back: float = 0.0) -> SolveLimits:
+        """The limits less the time that is gone, with a little left to solve in; `kept_back` is a
+        share of all the time."""
         limits = self._limits
+        left = (1 - kept_back) * limits.wall_seconds - self._elapsed()
         return SolveLimits(
-            wall_seconds=max(0.1, limits.wall_seconds - self._elapsed()),
+            wall_seconds=max(0.1, left),
             relative_gap=limits.relative_gap,
             threads=limits.threads,
             memory_bytes=limits.memory_bytes,
@@ -165,53 +188,57 @@ class _Desk:
         return self._plan(
             schedule,
             judgement,
-            bound=self._base_bound(),
             formulation="keep-everything",
             solver="none",
             status="Keep-everything fits in the RAM budget, and no plan can cost less.",
+        )
+
+    def met_plan(self) -> Plan:
+        """The best schedule, where the bound leaves nothing to look for."""
+        assert self.best is not None
+        _, schedule, judgement = self.best
+        return self._plan(
+            schedule,
+            judgement,
+            formulation=self._best_by,
+            solver="highs" if self._proof.bound.holds_for is HoldsFor.GIVEN_ORDER else "none",
+            status=f"The {self._best_by} schedule costs what {self._bound_words()}.",
         )
 
     def best_plan(self, outcome: Outcome) -> Plan:
         """The best schedule, with what is proven about it."""
         assert self.best is not None
         cost, schedule, judgement = self.best
-        bound = self._base_bound()
-        if outcome.bound is not None and outcome.bound > bound.value:
-            # A bound from floats may stand a rounding above the optimum that it bounds.
-            value = min(outcome.bound, cost)
-            bound = Bound(value=value, holds_for=HoldsFor.GIVEN_ORDER, by=outcome.bound_by)
         status = outcome.status
         if self._best_by != outcome.formulation:
             status = f"The {self._best_by} schedule is answered, {_NONE_CHEAPER} {status}"
+        if self._proof.meets(cost):
+            status = f"{status} It costs what {self._bound_words()}."
         return self._plan(
             schedule,
             judgement,
-            bound=bound,
             formulation=self._best_by,
             solver=outcome.solver,
             status=status,
         )
 
-    def _base_bound(self) -> Bound:
-        costs = self._problem.costs
-        energy = self._problem.objective is Objective.ENERGY
-        return Bound(
-            value=costs.base_joules if energy else costs.base_seconds,
-            holds_for=HoldsFor.ANY_ORDER,
-            by="every op runs at least once",
-        )
+    def _bound_words(self) -> str:
+        bound = self._proof.bound
+        given = bound.holds_for is HoldsFor.GIVEN_ORDER
+        return f"every schedule{' in the given order' if given else ''} costs at least ({bound.by})"
 
     def _plan(
         self,
         schedule: Schedule,
         judgement: Judgement,
         *,
-        bound: Bound,
         formulation: str,
         solver: str,
         status: str,
     ) -> Plan:
-        problem = self._problem
+        problem, bound = self._problem, self._proof.bound
+        energy = problem.objective is Objective.ENERGY
+        cost = judgement.energy_joules if energy else judgement.step_seconds
         return Plan(
             graph_sha256=graph_sha256(problem.graph),
             device_name=problem.device_name,
@@ -227,7 +254,8 @@ class _Desk:
                 status=status,
                 wall_seconds=self._elapsed(),
             ),
-            bound=bound,
+            # A bound from floats may stand a rounding above the optimum that it bounds.
+            bound=replace(bound, value=min(bound.value, cost)),
         )
 
     def _elapsed(self) -> float:

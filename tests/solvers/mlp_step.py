@@ -6,7 +6,14 @@ its gradient is complete and the weight is no longer read.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from poet_core.baseline import judge_keep_everything
+from poet_core.bounds import ram_floor
+from poet_core.costs import costs_on
+from poet_core.devices import load_device
 from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
+from poet_core.plan import Budget, Problem
 
 FLOAT_BYTES = 4
 
@@ -125,3 +132,16 @@ def _backward(
             flops=12 * elements,
         )  # fmt: skip
     return below
+
+
+def mlp_problem(graph: TrainingGraph, share: float, device: str = "raspberry-pi-4b") -> Problem:
+    """A problem at a share of keep-everything's peak, or at the floor times 1.05 for share 0."""
+    profile = load_device(device)
+    costs = costs_on(graph, profile)
+    budget = Budget(ram_bytes=1, alignment_bytes=profile.alignment_bytes, overlap=profile.overlap)
+    peak = judge_keep_everything(graph, costs, alignment_bytes=profile.alignment_bytes).peak_bytes
+    floor = ram_floor(graph, budget).floor_bytes
+    ram_bytes = int(share * peak) if share else int(1.05 * floor)
+    return Problem(
+        graph=graph, costs=costs, budget=replace(budget, ram_bytes=ram_bytes), device_name=device
+    )

@@ -135,20 +135,39 @@ class _Builder:
             rows.at_most(page_in, self._copies(self._table.values[v]))
         for value in self._table.values:
             events = self._segments.events[value.id]
-            brought, demand = ZERO, ZERO
+            brought, demand, until = ZERO, ZERO, 0
             for index in reversed(range(1, len(events))):
                 here = self._demand(value, index)
                 if here != ZERO:
-                    demand, brought = here, ZERO
+                    demand, brought, until = here, ZERO, events[index]
                 brought += self._again_in(value, events[index])
                 if demand != ZERO:
                     back = self._hold[value.id, index - 1] + self._copies(value) + brought
                     rows.at_most(demand, back)
+                    self._chain(value, index, demand, until)
         for storage, start_flash in self._start_flash.items():
             rows.at_most(ONE, self._start_ram[storage] + start_flash)
             last = self._table.values[self._table.last_of[storage]]
             if not last.starts_step:
                 rows.at_most(start_flash, self._saved.get(last.id, ZERO))
+
+    def _chain(self, value: Value, index: int, demand: Sum, until: int) -> None:
+        """A value that is dropped in the gap before its event `index`, is wanted in segment `until`
+        and is never saved comes from a second run in between: each input of that is there too."""
+        again = self._again_in(value, self._segments.events[value.id][index])
+        if not self._segments.chains or again == ZERO:
+            return
+        dropped = self._hold[value.id, index - 1] + self._copies(value)
+        begin = self._segments.events[value.id][index] - 1
+        for v in self._table.needed[value.producer]:
+            other = self._table.values[v]
+            if any(begin < segment <= until for segment in self._segments.wanted[v]):
+                continue
+            back = self._hold_at(other, begin) + self._copies(other)
+            for segment in self._segments.events[v]:
+                if begin < segment <= until:
+                    back += self._again_in(other, segment)
+            self._rows.at_most(demand, dropped + back)
 
     def _inputs_of_reruns(self) -> None:
         index_of = [

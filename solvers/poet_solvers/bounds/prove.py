@@ -28,8 +28,8 @@ from poet_solvers.bounds.segments import Segments, lay_out
 from poet_solvers.values import value_table
 
 # Measured on 2 cores: an LP of this many columns takes HiGHS a second or two.
-MOST_COLUMNS = 6000
-_MOST_CHECKPOINTS = 256
+MOST_COLUMNS = 20_000
+MOST_CHECKPOINTS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,29 +49,26 @@ class Relaxation:
 
 
 def relax(
-    problem: Problem, *, most_columns: int = MOST_COLUMNS, chains: bool | None = None
+    problem: Problem,
+    *,
+    chains: bool,
+    most_checkpoints: int = MOST_CHECKPOINTS,
+    most_columns: int = MOST_COLUMNS,
 ) -> Relaxation:
-    """The richest relaxation of `problem` within about `most_columns` columns.
+    """The relaxation of `problem` at as many checkpoints as about `most_columns` columns allow.
 
-    With `chains` a second run needs its inputs, without it needs nothing; None: with, where the
-    columns allow a fair number of checkpoints.
+    With `chains` a second run needs its inputs, without (the cover) it needs nothing.
     """
     table = value_table(problem.graph, problem.budget)
     prices = least_prices(problem)
     excess = over_budget_bytes(problem, table)
-    segments = None
-    for with_chains in (True, False) if chains is None else (chains,):
-        most = _MOST_CHECKPOINTS
-        least = 24 if with_chains and chains is None else 1
-        while True:
-            checkpoints = choose_checkpoints(excess, most)
-            segments = lay_out(problem, table, prices, checkpoints, chains=with_chains)
-            most = min(most, len(checkpoints)) // 2
-            if segments.columns <= most_columns or most < least:
-                break
-        if segments.columns <= most_columns:
+    most = most_checkpoints
+    while True:
+        checkpoints = choose_checkpoints(excess, most)
+        segments = lay_out(problem, table, prices, checkpoints, chains=chains)
+        if segments.columns <= most_columns or len(checkpoints) <= 1:
             break
-    assert segments is not None
+        most = len(checkpoints) // 2
     rows = first_run_relaxation(problem, table, prices, segments)
     return Relaxation(problem=problem, prices=prices, segments=segments, rows=rows)
 

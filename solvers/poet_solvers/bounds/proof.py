@@ -1,0 +1,93 @@
+"""Proof: the best lower bound so far, and what is worth trying next for the time that is left.
+
+    every op once (any order) -> LP of the first-run relaxation (exact) -> its MILPs (claimed)
+
+A small problem skips the LP: the MILP is as quick there. Nothing is tried once the bound meets the
+cost of a plan, and nothing raises where a solver fails: the bound is then what it was.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+from poet_core.plan import Bound, HoldsFor, Objective, Problem
+from poet_solvers.backends import BackendName, SolveLimits
+from poet_solvers.bounds.prove import Relaxation, lp_bound, milp_bound, relax
+
+# Costs are sums of floats in the judge and exact here.
+_ROUNDING = 1e-9
+# Columns of a relaxation whose MILP takes no longer than starting another solver for its LP.
+_SMALL_COLUMNS = 500
+# Seconds: proving is worth a few, or a share of what the caller gives in all.
+_LP_SECONDS = 10.0
+_MILP_SECONDS = 4.0
+_MILP_SHARE = 0.1
+_LP_SHARE = 0.2
+# With chains more checkpoints hardly lift the LP and make the MILP slow; its knapsacks do profit.
+_LP_CHECKPOINTS = 16
+_MILP_CHECKPOINTS = 32
+
+
+class Proof:
+    """The bound of one problem. `bound` never falls."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        backend: BackendName,
+        limits: SolveLimits,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        self._problem, self._backend = problem, backend
+        self._limits, self._cancel = limits, cancel
+        self.bound = _base_bound(problem)
+
+    def meets(self, cost: float) -> bool:
+        """Whether no schedule that the bound speaks of costs less than `cost`."""
+        return cost <= self.bound.value * (1 + _ROUNDING)
+
+    def take(self, bound: Bound | None) -> None:
+        """Keep a bound that says more than the one so far."""
+        if bound is not None and bound.value > self.bound.value:
+            self.bound = bound
+
+    def by_lp(self, cost: float, left_seconds: float) -> None:
+        """The LP bound, where the problem is large enough for it to be worth its while."""
+        cover = relax(self._problem, chains=False)
+        if self._done(cost) or len(cover.rows.costs) <= _SMALL_COLUMNS:
+            return
+        seconds = min(_LP_SECONDS, _LP_SHARE * left_seconds)
+        relaxation = relax(self._problem, chains=True, most_checkpoints=_LP_CHECKPOINTS)
+        self.take(lp_bound(relaxation, self._within(seconds), self._cancel))
+
+    def by_milp(self, cost: float, left_seconds: float) -> None:
+        """The MILP bounds: the cover, then with chains of second runs if there are any."""
+        seconds = max(_MILP_SECONDS, _MILP_SHARE * self._limits.wall_seconds)
+        deadline = time.monotonic() + min(seconds, left_seconds)
+        cover = relax(self._problem, chains=False)
+        if not self._done(cost):
+            self._solve(cover, min(seconds, left_seconds) / 2)
+        if not self._done(cost) and any(cover.segments.reruns):
+            chains = relax(self._problem, chains=True, most_checkpoints=_MILP_CHECKPOINTS)
+            self._solve(chains, deadline - time.monotonic())
+
+    def _solve(self, relaxation: Relaxation, seconds: float) -> None:
+        self.take(milp_bound(relaxation, self._backend, self._within(seconds), self._cancel))
+
+    def _done(self, cost: float) -> bool:
+        return self.meets(cost) or (self._cancel is not None and self._cancel.is_set())
+
+    def _within(self, seconds: float) -> SolveLimits:
+        return replace(self._limits, wall_seconds=max(0.1, seconds), relative_gap=0.0)
+
+
+def _base_bound(problem: Problem) -> Bound:
+    costs = problem.costs
+    energy = problem.objective is Objective.ENERGY
+    return Bound(
+        value=costs.base_joules if energy else costs.base_seconds,
+        holds_for=HoldsFor.ANY_ORDER,
+        by="every op runs at least once",
+    )

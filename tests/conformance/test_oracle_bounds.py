@@ -1,0 +1,126 @@
+"""The first-run relaxation against the exact oracle: never above it, and how often equal."""
+
+from collections import Counter
+from fractions import Fraction
+from random import Random
+
+import highspy
+import pytest
+
+from poet_core.plan import Problem
+from poet_solvers.bounds.prove import Relaxation, lp_bound, milp_bound, relax
+from poet_solvers.bounds.rows import Rows
+from tests.oracles.generate import random_problem
+from tests.oracles.planner_checks import ABSOLUTE, MODES
+from tests.oracles.shortest_path import Best, TooLarge, least_energy
+
+
+def least_in_given_order(problem: Problem) -> Best | None:
+    return least_energy(
+        problem.graph, problem.costs, problem.budget, given_order=True,
+        page=problem.allowed.page, rematerialize=problem.allowed.rematerialize,
+        most_states=1_500,
+    )  # fmt: skip
+
+
+def solve_here(rows: Rows, *, whole: bool) -> tuple[float, dict[str, float]]:
+    """The optimum and the row duals, by HiGHS in this process: thousands of tiny models."""
+    solver = highspy.Highs()
+    solver.setOptionValue("output_flag", False)
+    solver.setOptionValue("mip_rel_gap", 0.0)
+    for column, cost in enumerate(rows.costs):
+        solver.addVar(0, 1)
+        solver.changeColCost(column, float(cost))
+        if whole and rows.whole[column]:
+            solver.changeColIntegrality(column, highspy.HighsVarType.kInteger)
+    for row in rows.rows:
+        columns = [column for column, _ in row.terms]
+        weights = [float(weight) for _, weight in row.terms]
+        solver.addRow(
+            -highspy.kHighsInf, float(row.right_hand_side), len(columns), columns, weights
+        )
+    solver.run()
+    assert solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
+    duals = {f"c{number}": dual for number, dual in enumerate(solver.getSolution().row_dual)}
+    return solver.getInfo().objective_function_value, duals
+
+
+def check_relaxations(seed: int, problems: int) -> Counter[str]:
+    """Every relaxation of every problem against the oracle; what came out, counted."""
+    rng = Random(seed)
+    counts: Counter[str] = Counter()
+    modes = list(MODES)
+    for number in range(problems):
+        problem = random_problem(rng, allowed=MODES[modes[number % len(modes)]])
+        try:
+            oracle = least_in_given_order(problem)
+        except TooLarge:
+            counts["too large for the oracle"] += 1
+            continue
+        if oracle is None:
+            counts["no schedule"] += 1
+            continue
+        for chains in (True, False):
+            # Any choice of checkpoints must be right: all, and one or two.
+            most = rng.choice((256, 256, 1, 2))
+            relaxation = relax(problem, chains=chains, most_checkpoints=most)
+            value = checked_optimum(relaxation, oracle.energy_joules, rng)
+            if oracle.energy_joules <= problem.costs.base_joules + ABSOLUTE:
+                counts["base cost"] += 1
+            elif most == 256:
+                equal = value > oracle.energy_joules - ABSOLUTE
+                counts[f"{'chains' if chains else 'cover'} {'equal' if equal else 'below'}"] += 1
+    return counts
+
+
+def checked_optimum(relaxation: Relaxation, exact_joules: float, rng: Random) -> float:
+    """The relaxation's optimum, which the exact bound of any multipliers stays under."""
+    rows, base = relaxation.rows, relaxation.prices.base
+    assert not rows.contradiction
+    if not rows.rows:
+        return float(base)
+    lp, duals = solve_here(rows, whole=False)
+    optimum, _ = solve_here(rows, whole=True)
+    assert float(base) + optimum <= exact_joules + ABSOLUTE
+    proven = rows.bound(rows.multipliers(duals))
+    assert abs(float(proven) - lp) <= ABSOLUTE
+    anything = [Fraction(rng.randint(0, 8), 8) for _ in rows.rows]
+    assert base + rows.bound(anything) <= Fraction(exact_joules)
+    assert base + proven <= Fraction(exact_joules)
+    return float(base) + optimum
+
+
+def test_no_relaxation_is_above_the_oracle() -> None:
+    counts = check_relaxations(seed=11, problems=1000)
+    assert counts["chains equal"] > 20 * counts["chains below"] > 0
+    assert counts["cover equal"] > 5 * counts["cover below"] > 0
+    assert counts["chains equal"] > 80
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_no_relaxation_is_above_the_oracle_20_000_problems() -> None:
+    counts = check_relaxations(seed=12, problems=20_000)
+    assert counts["chains equal"] > 20 * counts["chains below"]
+
+
+def test_bounds_through_the_backends_are_below_the_oracle() -> None:
+    rng = Random(13)
+    compared = 0
+    while compared < 12:
+        problem = random_problem(rng, allowed=MODES["both"])
+        try:
+            oracle = least_in_given_order(problem)
+        except TooLarge:
+            continue
+        relaxation = relax(problem, chains=True)
+        by_lp = lp_bound(relaxation)
+        if oracle is None or by_lp is None:
+            continue
+        compared += 1
+        assert problem.costs.base_joules < by_lp.value <= oracle.energy_joules
+        backends = ("cbc", "highs") if compared < 4 else ("cbc",)
+        for backend in backends:
+            by_milp = milp_bound(relaxation, backend)
+            assert by_milp is not None
+            assert by_lp.value - ABSOLUTE <= by_milp.value <= oracle.energy_joules + ABSOLUTE
