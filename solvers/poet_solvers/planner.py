@@ -78,7 +78,7 @@ def plan(
     desk.offer("greedy", greedy_schedule(problem, stop=desk.half_time))
     if desk.best is not None:
         proof.by_lp(desk.best[0], desk.limits_left().wall_seconds)
-        if proof.meets(desk.best[0]):
+        if proof.ends_search(*desk.best[:2]):
             return desk.met_plan()
     outcome = search(
         problem,
@@ -92,7 +92,7 @@ def plan(
     if desk.best is None:
         raise no_plan_error(problem, outcome)
     proof.take(_search_bound(outcome))
-    proof.by_milp(desk.best[0], desk.limits_left().wall_seconds)
+    proof.by_milp(*desk.best[:2], desk.limits_left().wall_seconds)
     return desk.best_plan(outcome)
 
 
@@ -201,8 +201,10 @@ class _Desk:
             schedule,
             judgement,
             formulation=self._best_by,
-            solver="highs" if self._proof.bound.holds_for is HoldsFor.GIVEN_ORDER else "none",
-            status=f"The {self._best_by} schedule costs what {self._bound_words()}.",
+            solver="highs"
+            if self._proof.bound_for(schedule).holds_for is HoldsFor.GIVEN_ORDER
+            else "none",
+            status=f"The {self._best_by} schedule costs what {self._bound_words(schedule)}.",
         )
 
     def best_plan(self, outcome: Outcome) -> Plan:
@@ -212,8 +214,8 @@ class _Desk:
         status = outcome.status
         if self._best_by != outcome.formulation:
             status = f"The {self._best_by} schedule is answered, {_NONE_CHEAPER} {status}"
-        if self._proof.meets(cost):
-            status = f"{status} It costs what {self._bound_words()}."
+        if self._proof.meets(cost, schedule):
+            status = f"{status} It costs what {self._bound_words(schedule)}."
         return self._plan(
             schedule,
             judgement,
@@ -222,8 +224,8 @@ class _Desk:
             status=status,
         )
 
-    def _bound_words(self) -> str:
-        bound = self._proof.bound
+    def _bound_words(self, schedule: Schedule) -> str:
+        bound = self._proof.bound_for(schedule)
         given = bound.holds_for is HoldsFor.GIVEN_ORDER
         return f"every schedule{' in the given order' if given else ''} costs at least ({bound.by})"
 
@@ -236,7 +238,7 @@ class _Desk:
         solver: str,
         status: str,
     ) -> Plan:
-        problem, bound = self._problem, self._proof.bound
+        problem, bound = self._problem, self._proof.bound_for(schedule)
         energy = problem.objective is Objective.ENERGY
         cost = judgement.energy_joules if energy else judgement.step_seconds
         return Plan(

@@ -12,9 +12,15 @@ import threading
 import time
 from dataclasses import replace
 
-from poet_core.plan import Bound, HoldsFor, Objective, Problem
+from poet_core.plan import Bound, Do, HoldsFor, Objective, Problem, Schedule
 from poet_solvers.backends import BackendName, SolveLimits
-from poet_solvers.bounds.prove import Relaxation, lp_bound, milp_bound, relax
+from poet_solvers.bounds.prove import (
+    MOST_CHECKPOINTS,
+    Relaxation,
+    lp_bound,
+    milp_bound,
+    relax,
+)
 
 # Costs are sums of floats in the judge and exact here.
 _ROUNDING = 1e-9
@@ -42,11 +48,21 @@ class Proof:
     ) -> None:
         self._problem, self._backend = problem, backend
         self._limits, self._cancel = limits, cancel
-        self.bound = _base_bound(problem)
+        self.bound = self._any_order = _base_bound(problem)
 
-    def meets(self, cost: float) -> bool:
-        """Whether no schedule that the bound speaks of costs less than `cost`."""
-        return cost <= self.bound.value * (1 + _ROUNDING)
+    def bound_for(self, schedule: Schedule) -> Bound:
+        """The bound that speaks of schedules like this one: of any order if it reorders."""
+        return self.bound if _in_document_order(schedule) else self._any_order
+
+    def meets(self, cost: float, schedule: Schedule) -> bool:
+        """Whether no schedule that the bound for `schedule` speaks of costs less than `cost`."""
+        return _is_met(self.bound_for(schedule), cost)
+
+    def ends_search(self, cost: float, schedule: Schedule) -> bool:
+        """Whether nothing that the problem allows can be cheaper, reordering included."""
+        if self._problem.allowed.reorder:
+            return _is_met(self._any_order, cost)
+        return self.meets(cost, schedule)
 
     def take(self, bound: Bound | None) -> None:
         """Keep a bound that says more than the one so far."""
@@ -62,25 +78,46 @@ class Proof:
         relaxation = relax(self._problem, chains=True, most_checkpoints=_LP_CHECKPOINTS)
         self.take(lp_bound(relaxation, self._within(seconds), self._cancel))
 
-    def by_milp(self, cost: float, left_seconds: float) -> None:
-        """The MILP bounds: the cover, then with chains of second runs if there are any."""
+    def by_milp(self, cost: float, schedule: Schedule, left_seconds: float) -> None:
+        """The MILP bounds: the cover, then with chains of second runs if any could pay, at some
+        checkpoints and at all. None of them speaks of a schedule that reorders."""
+        if not _in_document_order(schedule):
+            return
         seconds = max(_MILP_SECONDS, _MILP_SHARE * self._limits.wall_seconds)
-        deadline = time.monotonic() + min(seconds, left_seconds)
+        seconds = min(seconds, left_seconds)
+        deadline = time.monotonic() + seconds
         cover = relax(self._problem, chains=False)
         if not self._done(cost):
-            self._solve(cover, min(seconds, left_seconds) / 2)
-        if not self._done(cost) and any(cover.segments.reruns):
-            chains = relax(self._problem, chains=True, most_checkpoints=_MILP_CHECKPOINTS)
-            self._solve(chains, deadline - time.monotonic())
+            self._solve(cover, seconds / 2)
+        if not any(cover.segments.reruns):
+            return
+        for checkpoints in (_MILP_CHECKPOINTS, MOST_CHECKPOINTS):
+            left = deadline - time.monotonic()
+            if self._done(cost) or left <= 0:
+                return
+            chains = relax(self._problem, chains=True, most_checkpoints=checkpoints)
+            self._solve(chains, left)
+            if len(chains.segments.checkpoints) < checkpoints:
+                return
 
     def _solve(self, relaxation: Relaxation, seconds: float) -> None:
         self.take(milp_bound(relaxation, self._backend, self._within(seconds), self._cancel))
 
     def _done(self, cost: float) -> bool:
-        return self.meets(cost) or (self._cancel is not None and self._cancel.is_set())
+        return _is_met(self.bound, cost) or (self._cancel is not None and self._cancel.is_set())
 
     def _within(self, seconds: float) -> SolveLimits:
         return replace(self._limits, wall_seconds=max(0.1, seconds), relative_gap=0.0)
+
+
+def _in_document_order(schedule: Schedule) -> bool:
+    runs = (one.target for one in schedule.instructions if one.do is Do.COMPUTE)
+    firsts = list(dict.fromkeys(runs))
+    return firsts == sorted(firsts)
+
+
+def _is_met(bound: Bound, cost: float) -> bool:
+    return cost <= bound.value * (1 + _ROUNDING)
 
 
 def _base_bound(problem: Problem) -> Bound:
