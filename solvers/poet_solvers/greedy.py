@@ -81,6 +81,11 @@ def greedy_sequence(model: StepModel, *, stop: Callable[[], bool] = _never) -> S
     return greedy.sequence()
 
 
+def excess_to_save(model: StepModel) -> int:
+    """Bytes over the budget, summed over the positions of a sequence that holds everything."""
+    return _Greedy(model, _never).excess()
+
+
 class _Greedy:
     """The sequence and, after `_measure`, its memory by position (START is position 0)."""
 
@@ -104,6 +109,10 @@ class _Greedy:
         return Sequence(
             runs=tuple(pairs), paged=frozenset(self._paged), start_ram=frozenset(self._start_ram)
         )
+
+    def excess(self) -> int:
+        """Bytes over the budget, summed over the positions."""
+        return sum(max(0, memory - self._budget) for memory in self._memory)
 
     def descend(self) -> bool:
         """Bring the peak under the budget; False where no choice does."""

@@ -91,6 +91,15 @@ def step_model(problem: Problem) -> StepModel:
     )
 
 
+def hold_everything(model: StepModel) -> Sequence:
+    """Every op once, nothing paged, persistent storages in RAM all step."""
+    return Sequence(
+        runs=tuple((op.id, op.id) for op in model.problem.graph.ops),
+        paged=frozenset(),
+        start_ram=model.persistent,
+    )
+
+
 def sequence_schedule(model: StepModel, sequence: Sequence) -> Schedule:
     """The instructions of a sequence, frees as early and page_outs as early as can be."""
     return _Writer(model, sequence).schedule()

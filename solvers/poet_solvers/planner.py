@@ -4,6 +4,7 @@
     keep-everything fits            -> that plan, without a solver
     evict, greedy                   -> what is answered where the solver finds nothing better
     first-run relaxation, LP        -> the end, where its bound is what the best so far costs
+    local search from greedy        -> better ones; without its native part the status says so
     judged MILP (grouped if large)  -> its answer, decoded, expanded, judged, polished
     first-run relaxation, MILP      -> how far from the cheapest the answer can be
 
@@ -32,6 +33,7 @@ from poet_solvers.evict import best_evict_schedule
 from poet_solvers.greedy import greedy_schedule
 from poet_solvers.judged_search import Outcome, no_plan_error, search
 from poet_solvers.polish import polish
+from poet_solvers.search import SearchLimits, native_missing, search_schedule
 from poet_solvers.values import value_table
 
 # Base costs are sums of the same floats as the judge's, perhaps in another order.
@@ -80,6 +82,10 @@ def plan(
         proof.by_lp(desk.best[0], desk.limits_left().wall_seconds)
         if proof.ends_search(*desk.best[:2]):
             return desk.met_plan()
+    desk.say(native_missing() or "Searching from there.")
+    desk.offer("search", search_schedule(problem, limits=desk.search_limits(), stop=desk.half_time))
+    if desk.best is not None and proof.meets(*desk.best[:2]):
+        return desk.met_plan()
     outcome = search(
         problem,
         backend=backend,
@@ -170,6 +176,15 @@ class _Desk:
         cancelled = self._cancel is not None and self._cancel.is_set()
         return cancelled or self._elapsed() > 0.5 * self._limits.wall_seconds
 
+    def search_limits(self) -> SearchLimits:
+        """Moves by the size of the graph, so that a small one gives the same answer every time."""
+        limits = self._limits
+        return SearchLimits(
+            moves=_MOVES_PER_OP * len(self._problem.graph.ops),
+            wall_seconds=_SEARCH_SHARE * limits.wall_seconds,
+            seed=limits.seed,
+        )
+
     def limits_left(self, *, kept_back: float = 0.0) -> SolveLimits:
         """The limits less the time that is gone, with a little left to solve in; `kept_back` is a
         share of all the time."""
@@ -214,6 +229,8 @@ class _Desk:
         status = outcome.status
         if self._best_by != outcome.formulation:
             status = f"The {self._best_by} schedule is answered, {_NONE_CHEAPER} {status}"
+            missing = native_missing()
+            status += f" {missing}" if missing else ""
         if self._proof.meets(cost, schedule):
             status = f"{status} It costs what {self._bound_words(schedule)}."
         return self._plan(
@@ -263,5 +280,10 @@ class _Desk:
     def _elapsed(self) -> float:
         return time.monotonic() - self._started
 
+
+# A second or two at some hundred ops, then the solver has its turn.
+_MOVES_PER_OP = 10_000
+
+_SEARCH_SHARE = 0.4
 
 _NONE_CHEAPER = "the solver having found none cheaper:"

@@ -1,0 +1,178 @@
+"""Local search over sequences of runs: better plans within seconds, for energy or serial time.
+
+The moves are made by `_search`, one C++ file (solvers/native) that may not be there: it needs a
+compiler when the package is built. `native_missing` says so, `search_schedule` then has nothing.
+
+Invariant: what `search_schedule` returns was accepted by the judge for the very problem. Without a
+time limit the answer depends on the problem, the start, the seed and the number of moves alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from poet_core.plan import Problem, Schedule
+from poet_solvers.evict import judged_cost
+from poet_solvers.greedy import excess_to_save, greedy_sequence
+from poet_solvers.occurrences import (
+    END,
+    Sequence,
+    StepModel,
+    hold_everything,
+    sequence_schedule,
+    step_model,
+)
+
+_NATIVE = "poet_solvers._search"
+
+# More than any machine makes in a day: without a number the wall limit decides.
+_MOST_MOVES = 10**12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchLimits:
+    """When the search ends: after `moves`, and after `wall_seconds` if that is given."""
+
+    moves: int = _MOST_MOVES
+    wall_seconds: float | None = None
+    seed: int = 0
+
+
+def native_missing() -> str | None:
+    """Why there is no local search here, in a sentence; None where there is one."""
+    if importlib.util.find_spec(_NATIVE) is not None:
+        return None
+    return (
+        "The local search is not built (it needs a C++ compiler when poet-planner is installed); "
+        "plans come from greedy and the solver alone."
+    )
+
+
+def search_schedule(
+    problem: Problem,
+    *,
+    limits: SearchLimits,
+    start: Sequence | None = None,
+    on_progress: Callable[[float], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Schedule | None:
+    """The best schedule found from `start` (by default greedy's), if the judge accepts it.
+
+    `on_progress` hears the cost of each incumbent, in joules or seconds with transfers never
+    hidden; `stop` is asked about 20 times a second. None where nothing was found, or no native part.
+    """
+    if native_missing() is not None or (stop is not None and stop()):
+        return None
+    model = step_model(problem)
+    ends = None if limits.wall_seconds is None else time.monotonic() + limits.wall_seconds
+    start = start or greedy_sequence(model, stop=_half_gone(ends, stop))
+    found = _search(model, start or hold_everything(model), limits, ends, on_progress, stop)
+    if found is None:
+        return None
+    schedule = sequence_schedule(model, found)
+    return schedule if judged_cost(problem, schedule) is not None else None
+
+
+def _half_gone(ends: float | None, stop: Callable[[], bool] | None) -> Callable[[], bool]:
+    """Greedy is for a start: it gets half the time at most."""
+    begun = time.monotonic()
+
+    def gone() -> bool:
+        late = ends is not None and time.monotonic() > begun + 0.5 * (ends - begun)
+        return late or (stop is not None and stop())
+
+    return gone
+
+
+def _search(
+    model: StepModel,
+    start: Sequence,
+    limits: SearchLimits,
+    ends: float | None,
+    on_progress: Callable[[float], None] | None,
+    stop: Callable[[], bool] | None,
+) -> Sequence | None:
+    native = importlib.import_module(_NATIVE)
+    best = -1.0
+
+    def poll(cost: float, _moves: int) -> bool:
+        nonlocal best
+        if on_progress is not None and cost >= 0 and cost != best:
+            best = cost
+            on_progress(cost)
+        return stop is None or not stop()
+
+    places = {number: place for place, (number, _op) in enumerate(start.runs)}
+    storages = sorted(model.persistent)
+    answer, _moves = native.search(
+        problem=_native_problem(native, model, storages),
+        runs=[op for _number, op in start.runs],
+        paged=sorted((v, places.get(number, len(start.runs))) for v, number in start.paged),
+        start_ram=[int(storage in start.start_ram) for storage in storages],
+        seed=limits.seed,
+        moves=min(limits.moves, _MOST_MOVES),
+        seconds=0.0 if ends is None else max(0.01, ends - time.monotonic()),
+        price=_price(model, start),
+        poll=poll,
+    )
+    return _sequence(model, storages, answer)
+
+
+def _price(model: StepModel, start: Sequence) -> float:
+    """What a byte over the budget costs for one position, to begin with: what getting rid of it
+    took greedy on average, or (where that is nothing or unknown) a fraction of the base cost."""
+    base = sum(model.op_cost)
+    runs = [op for _number, op in start.runs]
+    overhead = sum(model.op_cost[op] for op in runs) - base
+    overhead += sum(model.page_in_cost[v] for v, _number in start.paged)
+    excess = max(1, excess_to_save(model))
+    return max(overhead, 1e-3 * base, 1e-300) / excess
+
+
+def _native_problem(native: Any, model: StepModel, storages: list[int]) -> Any:
+    problem, table, values = model.problem, model.table, model.table.values
+    made = native.Problem()
+    made.needed, made.written, made.mutated = (
+        [list(one) for one in part] for part in (table.needed, table.written, table.mutated)
+    )
+    made.workspace = [float(size) for size in model.workspace_bytes]
+    made.op_cost = list(model.op_cost)
+    made.may_rerun = [int(may) for may in model.may_rerun]
+    made.superseders = [list(one) for one in model.superseders]
+    made.touched = [list(op.touches) for op in problem.graph.ops]
+    made.given = [[*op.writes, *op.mutates] for op in problem.graph.ops]
+    made.random = [int(op.random) for op in problem.graph.ops]
+    made.size = [float(value.ram_bytes) for value in values]
+    made.page_in, made.page_out = list(model.page_in_cost), list(model.page_out_cost)
+    made.producer = [value.producer for value in values]
+    made.storage = [value.storage for value in values]
+    made.begins = [v.id for v in values if v.starts_step and not v.persistent]
+    made.persistent = [(table.first_of[s], table.last_of[s]) for s in storages]
+    made.results = list(model.results)
+    made.budget = float(problem.budget.ram_bytes - problem.budget.reserved_bytes)
+    made.page, made.reorder = problem.allowed.page, problem.allowed.reorder
+    made.rematerialize = problem.allowed.rematerialize
+    return made
+
+
+def _sequence(model: StepModel, storages: list[int], answer: Any) -> Sequence | None:
+    """The native answer (cost, runs, paged, start_ram); its cost is below 0 where there is none."""
+    cost, runs, paged, start_ram = answer
+    if cost < 0:
+        return None
+    seen: set[int] = set()
+    numbers: list[int] = []
+    for place, op in enumerate(runs):
+        numbers.append(op if op not in seen else len(model.op_cost) + place)
+        seen.add(op)
+    numbers.append(END)
+    return Sequence(
+        runs=tuple(zip(numbers, runs, strict=False)),
+        paged=frozenset((v, numbers[place]) for v, place in paged),
+        start_ram=frozenset(s for s, held in zip(storages, start_ram, strict=True) if held),
+    )
