@@ -17,7 +17,7 @@ from poet_solvers.addresses.intervals import BEFORE_FIRST, blocks_of
 from poet_solvers.addresses.placement import pack
 from poet_solvers.addresses.search import Effort
 
-LOOKS = 5_000_000
+LOOKS = 20_000_000
 """Looks at neighbours that a call may take: some seconds, and the same result on every machine."""
 
 

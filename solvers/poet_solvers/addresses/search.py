@@ -18,6 +18,9 @@ from random import Random
 from poet_solvers.addresses.conflicts import Packing
 from poet_solvers.addresses.greedy import UNPLACED
 
+_LOOKS_A_MOVE = 200
+"""What a move costs beside its looks, measured: looks are then nearly proportional to seconds."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Effort:
@@ -37,11 +40,17 @@ class Effort:
 
 
 def fit_within(
-    packing: Packing, target_bytes: int, offsets: Sequence[int], rng: Random, effort: Effort
+    packing: Packing,
+    target_bytes: int,
+    offsets: Sequence[int],
+    rng: Random,
+    effort: Effort,
+    *,
+    equal_worth: bool = False,
 ) -> list[int] | None:
     """Offsets with every block below `target_bytes`, sought from `offsets`; None where the effort
-    ended first."""
-    search = _Ejection(packing, target_bytes, offsets, rng)
+    ended first. To throw out what is large and lives long costs more, unless `equal_worth`."""
+    search = _Ejection(packing, target_bytes, offsets, rng, equal_worth)
     while search.waiting:
         if not effort.spend(search.place_one()):
             return None
@@ -52,7 +61,12 @@ class _Ejection:
     """`waiting` are the blocks without a place, the next one at the end."""
 
     def __init__(
-        self, packing: Packing, target_bytes: int, offsets: Sequence[int], rng: Random
+        self,
+        packing: Packing,
+        target_bytes: int,
+        offsets: Sequence[int],
+        rng: Random,
+        equal_worth: bool,
     ) -> None:
         self._packing, self._target, self._rng = packing, target_bytes, rng
         self.offsets = [
@@ -61,9 +75,8 @@ class _Ejection:
         ]
         self.waiting = [b for b, offset in enumerate(self.offsets) if offset == UNPLACED]
         self.waiting.sort(key=lambda b: packing.sizes[b])
-        # What is large and lives long is hard to place again: measured, this beats weights alone.
         self._worth = [
-            isqrt(size * duration) + 1
+            1 if equal_worth else isqrt(size * duration) + 1
             for size, duration in zip(packing.sizes, packing.durations, strict=True)
         ]
         self._costs = list(self._worth)
@@ -86,7 +99,7 @@ class _Ejection:
             thrown.sort(key=lambda b: (sizes[b], b))
             self.waiting += thrown
         offsets[block] = place
-        return len(self._packing.neighbours[block]) + 1
+        return len(self._packing.neighbours[block]) + _LOOKS_A_MOVE
 
     def _cheapest(self, taken: list[int], size: int) -> tuple[int, int]:
         """The place below the target that throws out the least cost, and that cost.
