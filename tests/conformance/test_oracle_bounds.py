@@ -1,16 +1,22 @@
 """The first-run relaxation against the exact oracle: never above it, and how often equal."""
 
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from random import Random
 
 import highspy
 import pytest
 
-from poet_core.plan import Problem
+from poet_core.plan import Do, Objective, Problem, Schedule
+from poet_core.simulate import Judgement, simulate
 from poet_solvers.bounds.prove import Relaxation, lp_bound, milp_bound, relax
 from poet_solvers.bounds.rows import Rows
-from tests.oracles.generate import random_problem
+from poet_solvers.evict import best_evict_schedule
+from poet_solvers.greedy import greedy_schedule
+from poet_solvers.values import value_table
+from tests.oracles.generate import Shape, random_problem
 from tests.oracles.planner_checks import ABSOLUTE, MODES
 from tests.oracles.shortest_path import Best, TooLarge, least_energy
 
@@ -102,6 +108,57 @@ def test_no_relaxation_is_above_the_oracle() -> None:
 def test_no_relaxation_is_above_the_oracle_20_000_problems() -> None:
     counts = check_relaxations(seed=12, problems=20_000)
     assert counts["chains equal"] > 20 * counts["chains below"]
+
+
+def schedules_of(problem: Problem) -> Iterator[tuple[Schedule, Judgement]]:
+    """Schedules in document order that the judge accepts, from planners that know no relaxation."""
+    table = value_table(problem.graph, problem.budget)
+    for schedule in (best_evict_schedule(problem, table), greedy_schedule(problem)):
+        if schedule is None:
+            continue
+        runs = (one.target for one in schedule.instructions if one.do is Do.COMPUTE)
+        firsts = list(dict.fromkeys(runs))
+        if firsts == sorted(firsts):
+            graph, costs, budget = problem.graph, problem.costs, problem.budget
+            yield schedule, simulate(graph, costs, budget, schedule, problem.allowed)
+
+
+def check_schedules(seed: int, schedules: int) -> Counter[str]:
+    """Graphs too large for the oracle, with overlap and for time as well: no relaxation costs more
+    than a schedule that the judge accepts."""
+    rng = Random(seed)
+    counts: Counter[str] = Counter()
+    modes = list(MODES)
+    while counts["schedules"] < schedules:
+        problem = random_problem(rng, Shape(most_ops=14), MODES[rng.choice(modes)])
+        objective = rng.choice(tuple(Objective))
+        overlap = rng.random() < 0.5
+        budget = replace(problem.budget, overlap=overlap)
+        problem = replace(problem, budget=budget, objective=objective)
+        for _schedule, judged in schedules_of(problem):
+            counts["schedules"] += 1
+            energy = objective is Objective.ENERGY
+            cost = judged.energy_joules if energy else judged.step_seconds
+            for chains in (True, False):
+                most = rng.choice((256, 3))
+                relaxation = relax(problem, chains=chains, most_checkpoints=most)
+                optimum = checked_optimum(relaxation, cost, rng)
+                if relaxation.segments.checkpoints:
+                    counts["over budget"] += 1
+                    counts["tight"] += optimum > cost - ABSOLUTE
+    return counts
+
+
+def test_no_relaxation_is_above_a_schedule_that_the_judge_accepts() -> None:
+    counts = check_schedules(seed=14, schedules=300)
+    assert counts["over budget"] > 200
+    assert counts["tight"] > 50
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_no_relaxation_is_above_any_of_10_000_schedules() -> None:
+    assert check_schedules(seed=15, schedules=10_000)["over budget"] > 5_000
 
 
 def test_bounds_through_the_backends_are_below_the_oracle() -> None:
