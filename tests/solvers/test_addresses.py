@@ -28,7 +28,7 @@ from poet_solvers.addresses.check import check_addresses
 from tests.oracles.generate import Shape, random_budget, random_costs, random_graph, random_walk
 
 C, OUT, IN, FREE = Do.COMPUTE, Do.PAGE_OUT, Do.PAGE_IN, Do.FREE
-LOOKS = 30_000
+LOOKS = 200_000
 
 
 def free_costs(graph: TrainingGraph) -> Costs:
