@@ -561,6 +561,10 @@ class Search {
 
     // -- moves --------------------------------------------------------------------------------
     bool move(State& state) {
+        if (random_.chance(0.3)) {  // hold one value instead of another
+            bool held = hold(state);
+            return bring_back(state) || held;
+        }
         bool done = single(state);
         if (random_.chance(0.15)) done = single(state) || done;
         return done;

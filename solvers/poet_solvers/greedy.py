@@ -53,22 +53,29 @@ def _never() -> bool:
 
 
 def greedy_schedule(problem: Problem, *, stop: Callable[[], bool] = _never) -> Schedule | None:
-    """The cheapest of the greedy schedules that the judge accepts, or None.
+    """The schedule of `best_greedy_sequence`, if there is one."""
+    found = best_greedy_sequence(problem, stop=stop)
+    return None if found is None else sequence_schedule(step_model(problem), found)
+
+
+def best_greedy_sequence(problem: Problem, *, stop: Callable[[], bool] = _never) -> Sequence | None:
+    """The cheapest of the greedy sequences that the judge accepts, or None.
 
     With paging and second runs both allowed it is tried with both and with paging alone. `stop` is
-    asked between choices; what is finished by then counts."""
+    asked between choices; what is finished by then counts.
+    """
     variants = [problem.allowed]
     if problem.allowed.page and problem.allowed.rematerialize:
         variants.append(replace(problem.allowed, rematerialize=False))
-    best: tuple[float, Schedule] | None = None
+    model = step_model(problem)
+    best: tuple[float, Sequence] | None = None
     for allowed in variants:
         found = greedy_sequence(step_model(replace(problem, allowed=allowed)), stop=stop)
         if found is None:
             continue
-        schedule = sequence_schedule(step_model(problem), found)
-        cost = judged_cost(problem, schedule)
+        cost = judged_cost(problem, sequence_schedule(model, found))
         if cost is not None and (best is None or cost < best[0]):
-            best = cost, schedule
+            best = cost, found
     return best[1] if best else None
 
 

@@ -30,8 +30,9 @@ from poet_core.units import format_joules, format_seconds
 from poet_solvers.backends import BackendName, SolveLimits
 from poet_solvers.bounds.proof import Proof
 from poet_solvers.evict import best_evict_schedule
-from poet_solvers.greedy import greedy_schedule
+from poet_solvers.greedy import best_greedy_sequence
 from poet_solvers.judged_search import Outcome, no_plan_error, search
+from poet_solvers.occurrences import sequence_schedule, step_model
 from poet_solvers.polish import polish
 from poet_solvers.search import SearchLimits, native_missing, search_schedule
 from poet_solvers.values import value_table
@@ -77,13 +78,16 @@ def plan(
         return desk.keep_everything_plan(keep_everything(problem.graph), kept)
     desk.say("Keep-everything does not fit; looking for a schedule that does.")
     desk.offer("evict", best_evict_schedule(problem, value_table(problem.graph, problem.budget)))
-    desk.offer("greedy", greedy_schedule(problem, stop=desk.half_time))
+    start = best_greedy_sequence(problem, stop=desk.half_time)
+    if start is not None:
+        desk.offer("greedy", sequence_schedule(step_model(problem), start))
     if desk.best is not None:
         proof.by_lp(desk.best[0], desk.limits_left().wall_seconds)
         if proof.ends_search(*desk.best[:2]):
             return desk.met_plan()
     desk.say(native_missing() or "Searching from there.")
-    desk.offer("search", search_schedule(problem, limits=desk.search_limits(), stop=desk.half_time))
+    found = search_schedule(problem, limits=desk.search_limits(), start=start, stop=desk.half_time)
+    desk.offer("search", found)
     if desk.best is not None and proof.meets(*desk.best[:2]):
         return desk.met_plan()
     outcome = search(

@@ -18,7 +18,7 @@ from typing import Any
 
 from poet_core.plan import Problem, Schedule
 from poet_solvers.evict import judged_cost
-from poet_solvers.greedy import excess_to_save, greedy_sequence
+from poet_solvers.greedy import best_greedy_sequence, excess_to_save
 from poet_solvers.occurrences import (
     END,
     Sequence,
@@ -70,7 +70,7 @@ def search_schedule(
         return None
     model = step_model(problem)
     ends = None if limits.wall_seconds is None else time.monotonic() + limits.wall_seconds
-    start = start or greedy_sequence(model, stop=_half_gone(ends, stop))
+    start = start or best_greedy_sequence(problem, stop=_half_gone(ends, stop))
     found = _search(model, start or hold_everything(model), limits, ends, on_progress, stop)
     if found is None:
         return None
