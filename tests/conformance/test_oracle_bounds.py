@@ -9,8 +9,9 @@ from random import Random
 import highspy
 import pytest
 
-from poet_core.plan import Do, Objective, Problem, Schedule
+from poet_core.plan import Allowed, Do, Objective, Problem, Schedule
 from poet_core.simulate import Judgement, simulate
+from poet_solvers.bounds.any_order import AnyOrderCover, any_order_cover
 from poet_solvers.bounds.prove import Relaxation, lp_bound, milp_bound, relax
 from poet_solvers.bounds.rows import Rows
 from poet_solvers.evict import best_evict_schedule
@@ -19,6 +20,8 @@ from poet_solvers.values import value_table
 from tests.oracles.generate import Shape, random_problem
 from tests.oracles.planner_checks import ABSOLUTE, MODES
 from tests.oracles.shortest_path import Best, TooLarge, least_energy
+
+ANY_ORDER = (Allowed(), Allowed(rematerialize=False), Allowed(page=False))
 
 
 def least_in_given_order(problem: Problem) -> Best | None:
@@ -79,7 +82,9 @@ def check_relaxations(seed: int, problems: int) -> Counter[str]:
     return counts
 
 
-def checked_optimum(relaxation: Relaxation, exact_joules: float, rng: Random) -> float:
+def checked_optimum(
+    relaxation: Relaxation | AnyOrderCover, exact_joules: float, rng: Random
+) -> float:
     """The relaxation's optimum, which the exact bound of any multipliers stays under."""
     rows, base = relaxation.rows, relaxation.prices.base
     assert not rows.contradiction
@@ -94,6 +99,35 @@ def checked_optimum(relaxation: Relaxation, exact_joules: float, rng: Random) ->
     assert base + rows.bound(anything) <= Fraction(exact_joules)
     assert base + proven <= Fraction(exact_joules)
     return float(base) + optimum
+
+
+def check_any_order(seed: int, problems: int) -> Counter[str]:
+    """The any-order cover against the oracle for any order."""
+    rng = Random(seed)
+    counts: Counter[str] = Counter()
+    for _ in range(problems):
+        problem = random_problem(rng, allowed=rng.choice(list(ANY_ORDER)))
+        try:
+            oracle = least_energy(
+                problem.graph, problem.costs, problem.budget,
+                page=problem.allowed.page, rematerialize=problem.allowed.rematerialize,
+                most_states=3_000,
+            )  # fmt: skip
+        except TooLarge:
+            continue
+        cover = any_order_cover(problem)
+        if oracle is None or not cover.rows.rows:
+            continue
+        value = checked_optimum(cover, oracle.energy_joules, rng)
+        if oracle.energy_joules > problem.costs.base_joules + ABSOLUTE:
+            counts["equal" if value > oracle.energy_joules - ABSOLUTE else "below"] += 1
+            counts["above base"] += value > problem.costs.base_joules + ABSOLUTE
+    return counts
+
+
+def test_the_any_order_cover_is_never_above_the_oracle_for_any_order() -> None:
+    counts = check_any_order(seed=16, problems=400)
+    assert counts["above base"] > 40
 
 
 def test_no_relaxation_is_above_the_oracle() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from poet_core.baseline import keep_everything
 from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
-from poet_core.plan import Allowed, Budget, Do, HoldsFor, Objective, Problem
+from poet_core.plan import Allowed, Budget, Do, HoldsFor, Objective, Problem, Schedule
 from poet_solvers import plan
 from poet_solvers.backends import SolveLimits, solve_model
 from poet_solvers.bounds.checkpoints import choose_checkpoints, over_budget_bytes
@@ -169,3 +169,15 @@ def test_a_reordered_schedule_is_held_against_the_bound_of_any_order() -> None:
     assert not proof.meets(3.75, swapped)
     assert not proof.ends_search(3.75, in_order)  # a reordered one may be cheaper
     assert proof.ends_search(3.0, swapped)
+
+
+def test_a_reordered_schedule_gets_the_bound_of_the_any_order_cover() -> None:
+    # w must leave while op 1 fills the RAM, in every order: paged in, and out once for its update.
+    problem = updated_weight(5)
+    proof = Proof(problem, "cbc", SolveLimits(wall_seconds=10))
+    runs = [one for one in keep_everything(problem.graph).instructions if one.do is Do.COMPUTE]
+    swapped = Schedule(start_ram=(), start_flash=(), instructions=(runs[0], runs[2], runs[1]))
+    proof.by_milp(9.0, swapped, 10.0)
+    assert proof.bound_for(swapped).holds_for is HoldsFor.ANY_ORDER
+    assert proof.bound_for(swapped).value == pytest.approx(3.75)
+    assert proof.ends_search(3.75, swapped)

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from poet_core.plan import Bound, Do, HoldsFor, Objective, Problem, Schedule
 from poet_solvers.backends import BackendName, SolveLimits
+from poet_solvers.bounds.any_order import AnyOrderCover, any_order_cover
 from poet_solvers.bounds.prove import (
     MOST_CHECKPOINTS,
     Relaxation,
@@ -66,8 +67,12 @@ class Proof:
 
     def take(self, bound: Bound | None) -> None:
         """Keep a bound that says more than the one so far."""
-        if bound is not None and bound.value > self.bound.value:
+        if bound is None:
+            return
+        if bound.value > self.bound.value:
             self.bound = bound
+        if bound.holds_for is HoldsFor.ANY_ORDER and bound.value > self._any_order.value:
+            self._any_order = bound
 
     def by_lp(self, cost: float, left_seconds: float) -> None:
         """The LP bound, where the problem is large enough for it to be worth its while."""
@@ -80,11 +85,13 @@ class Proof:
 
     def by_milp(self, cost: float, schedule: Schedule, left_seconds: float) -> None:
         """The MILP bounds: the cover, then with chains of second runs if any could pay, at some
-        checkpoints and at all. None of them speaks of a schedule that reorders."""
-        if not _in_document_order(schedule):
-            return
+        checkpoints and at all. For a schedule that reorders, the any-order cover."""
         seconds = max(_MILP_SECONDS, _MILP_SHARE * self._limits.wall_seconds)
         seconds = min(seconds, left_seconds)
+        if not _in_document_order(schedule):
+            if not _is_met(self._any_order, cost):
+                self._solve(any_order_cover(self._problem), seconds)
+            return
         deadline = time.monotonic() + seconds
         cover = relax(self._problem, chains=False)
         if not self._done(cost):
@@ -100,7 +107,7 @@ class Proof:
             if len(chains.segments.checkpoints) < checkpoints:
                 return
 
-    def _solve(self, relaxation: Relaxation, seconds: float) -> None:
+    def _solve(self, relaxation: Relaxation | AnyOrderCover, seconds: float) -> None:
         self.take(milp_bound(relaxation, self._backend, self._within(seconds), self._cancel))
 
     def _done(self, cost: float) -> bool:

@@ -3,7 +3,8 @@
     lp_bound    HiGHS hints at multipliers, `Rows.bound` computes what they prove     (proven here)
     milp_bound  the same rows with whole numbers, what CBC or HiGHS says it proved    (claimed)
 
-Both hold for every schedule whose first runs are in document order, limits on time, energy and
+Both hold for every schedule whose first runs are in document order (of any order for the any-order
+cover), limits on time, energy and
 flash notwithstanding: those only make schedules dearer.
 """
 
@@ -20,6 +21,7 @@ from poet_solvers.backends import (
     available_backends,
     solve_model,
 )
+from poet_solvers.bounds.any_order import AnyOrderCover
 from poet_solvers.bounds.checkpoints import choose_checkpoints, over_budget_bytes
 from poet_solvers.bounds.first_run import first_run_relaxation
 from poet_solvers.bounds.prices import Prices, least_prices
@@ -40,6 +42,11 @@ class Relaxation:
     prices: Prices
     segments: Segments
     rows: Rows
+
+    @property
+    def holds_for(self) -> HoldsFor:
+        """Schedules whose first runs are in document order."""
+        return HoldsFor.GIVEN_ORDER
 
     @property
     def name(self) -> str:
@@ -74,7 +81,7 @@ def relax(
 
 
 def lp_bound(
-    relaxation: Relaxation,
+    relaxation: Relaxation | AnyOrderCover,
     limits: SolveLimits | None = None,
     cancel: threading.Event | None = None,
 ) -> Bound | None:
@@ -90,13 +97,13 @@ def lp_bound(
         return None
     return Bound(
         value=round_down(relaxation.prices.base + proven),
-        holds_for=HoldsFor.GIVEN_ORDER,
+        holds_for=relaxation.holds_for,
         by=f"{relaxation.name}, LP, recomputed exactly from its multipliers",
     )
 
 
 def milp_bound(
-    relaxation: Relaxation,
+    relaxation: Relaxation | AnyOrderCover,
     backend: BackendName = "cbc",
     limits: SolveLimits | None = None,
     cancel: threading.Event | None = None,
@@ -110,6 +117,6 @@ def milp_bound(
         return None
     return Bound(
         value=float(relaxation.prices.base) + result.bound,
-        holds_for=HoldsFor.GIVEN_ORDER,
+        holds_for=relaxation.holds_for,
         by=f"{relaxation.name}, MILP, claimed by {result.backend}",
     )

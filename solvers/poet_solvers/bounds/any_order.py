@@ -1,0 +1,129 @@
+"""The any-order cover: what every schedule must pay, whatever the order of its first runs.
+
+At the first run of an op, in any order, its ancestors have run and its descendants have not. So of
+an activation that an ancestor gives and a descendant needs: in RAM then, or brought back later by a
+page_in (and the page_out before it) or by a second run of its producer, whose price its outputs
+share. Of a persistent storage that some op needs and none overwrites: away from RAM at any moment of
+the step, it is paged in once in the step, and paged out once where the step changes it, for flash
+then begins or ends with another version. One column a storage or value: kept at every such moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from poet_core.graph import TrainingGraph
+from poet_core.plan import HoldsFor, Problem
+from poet_solvers.bounds.prices import Prices, least_prices
+from poet_solvers.bounds.rows import ONE, Rows, Sum
+from poet_solvers.values import BEFORE_STEP, Value, ValueTable, value_table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnyOrderCover:
+    """The rows, and what a bound from them says of itself."""
+
+    prices: Prices
+    rows: Rows
+    name: str = "any-order cover"
+    holds_for: HoldsFor = HoldsFor.ANY_ORDER
+
+
+def any_order_cover(problem: Problem) -> AnyOrderCover:
+    """The cover of a problem: one row an op, one column a storage or value."""
+    graph, budget = problem.graph, problem.budget
+    table, prices = value_table(graph, budget), least_prices(problem)
+    rows = Rows()
+    before = _ancestors(graph)
+    movable = [v for v in table.values if not v.persistent and (v.users or v.at_end)]
+    lost: list[tuple[Sum, Sum]] = []
+    kept: dict[int, Sum] = {}
+
+    def column(price: Fraction | None) -> Sum:
+        """1 where it is always kept; None: nothing can bring it back."""
+        if price is None:
+            return ONE
+        keep, lose = rows.column(), rows.column(price)
+        lost.append((keep, lose))
+        return keep
+
+    for value in movable:
+        kept[value.id] = column(_price_of_value(problem, table, prices, value))
+    persistent = {
+        storage: column(_price_of_storage(problem, prices, storage))
+        for storage in _needed_persistent(graph)
+    }
+    for keep, lose in lost:
+        rows.at_most(ONE, keep + lose)
+    room = budget.ram_bytes - budget.reserved_bytes
+    for op in graph.ops:
+        touched = set(op.touches)
+        fixed = sum(budget.rounded(graph.storages[s].size_bytes) for s in touched)
+        terms = [
+            (budget.rounded(graph.storages[s].size_bytes), keep)
+            for s, keep in persistent.items()
+            if s not in touched
+        ]
+        terms += [
+            (value.ram_bytes, kept[value.id])
+            for value in movable
+            if value.storage not in touched and _is_live(value, op.id, before)
+        ]
+        rows.weighted(terms, room - fixed - budget.rounded(op.workspace_bytes))
+    return AnyOrderCover(prices=prices, rows=rows)
+
+
+def _ancestors(graph: TrainingGraph) -> list[int]:
+    """By op: a bit for every op whose first run is before its own in every order."""
+    producer: dict[tuple[int, int], int] = {}
+    before: list[int] = []
+    for op in graph.ops:
+        bits = 0
+        for version in graph.versions.need[op.id].items():
+            if version in producer:
+                bits |= before[producer[version]] | 1 << producer[version]
+        before.append(bits)
+        for version in graph.versions.gives[op.id].items():
+            producer[version] = op.id
+    return before
+
+
+def _is_live(value: Value, op_id: int, before: list[int]) -> bool:
+    """Whether the value was produced before the first run of the op, and is needed after it."""
+    if value.producer != BEFORE_STEP and not before[op_id] >> value.producer & 1:
+        return False
+    return value.at_end or any(before[user] >> op_id & 1 for user in value.users)
+
+
+def _needed_persistent(graph: TrainingGraph) -> list[int]:
+    needed = {s for op in graph.ops for s in op.reads + op.mutates}
+    overwritten = {s for op in graph.ops for s in op.writes}
+    return [
+        s.id
+        for s in graph.storages
+        if s.persistent and s.size_bytes and s.id in needed and s.id not in overwritten
+    ]
+
+
+def _price_of_storage(problem: Problem, prices: Prices, storage: int) -> Fraction | None:
+    if not problem.allowed.page:
+        return None
+    changed = problem.graph.versions.last[storage] > 0
+    return prices.page_in[storage] + (prices.page_out[storage] if changed else 0)
+
+
+def _price_of_value(
+    problem: Problem, table: ValueTable, prices: Prices, value: Value
+) -> Fraction | None:
+    ways: list[Fraction] = []
+    if problem.allowed.page:
+        ways.append(prices.page_in[value.storage] + prices.page_out[value.storage])
+    producer = value.producer
+    if (
+        producer != BEFORE_STEP
+        and problem.allowed.rematerialize
+        and problem.graph.ops[producer].recomputable
+    ):
+        ways.append(prices.run[producer] / len(table.given(producer)))
+    return min(ways, default=None)
