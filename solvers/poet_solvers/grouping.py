@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from heapq import heappop, heappush
 
 from poet_core.graph import Op, TrainingGraph
 from poet_core.plan import Budget, Do, Instruction, Problem, Schedule
@@ -86,66 +86,99 @@ class Grouper:
     """Chooses groups: merges neighbours where it costs least RAM, until few enough are left."""
 
     def __init__(self, problem: Problem) -> None:
-        self._graph, self._budget = problem.graph, problem.budget
-        self._rounded = [self._budget.rounded(s.size_bytes) for s in self._graph.storages]
-        self._first, self._last = _spans(self._graph)
+        graph, budget = problem.graph, problem.budget
+        self.graph, self._budget = graph, budget
+        self.rounded = [budget.rounded(storage.size_bytes) for storage in graph.storages]
+        self._first, self._last = _spans(graph)
+        # The judge counts a write onto a resident old version twice: such an op stays alone.
+        self.alone = [
+            any(graph.versions.gives[op.id][s] > 0 or graph.begins_resident(s) for s in op.writes)
+            for op in graph.ops
+        ]
+        self._mergers: dict[int, _Merger] = {}
 
     def choose(self, most_groups: int, most_need_bytes: int) -> list[list[int]]:
         """Merge the pair of neighbours whose merging raises the need least, while more than
         `most_groups` are left and the need (without reserved bytes) stays within
-        `most_need_bytes`."""
-        groups = [[op.id] for op in self._graph.ops]
-        shapes = [self.shape(group) for group in groups]
-        merged: list[_Shape | None] = [self._joined(a, b) for a, b in pairwise(groups)]
-        while len(groups) > most_groups:
-            best = self._cheapest(shapes, merged, most_need_bytes)
-            if best is None:
-                break
-            shape = merged[best]
-            assert shape is not None
-            groups[best : best + 2] = [groups[best] + groups[best + 1]]
-            shapes[best : best + 2] = [shape]
-            del merged[best]
-            if best:
-                merged[best - 1] = self._joined(groups[best - 1], groups[best])
-            if best < len(merged):
-                merged[best] = self._joined(groups[best], groups[best + 1])
-        return groups
-
-    def _cheapest(
-        self, shapes: list[_Shape], merged: list[_Shape | None], most_need_bytes: int
-    ) -> int | None:
-        """The pair that raises the need least; among equals the one that touches least."""
-        best: tuple[int, int, int] | None = None
-        for index, shape in enumerate(merged):
-            if shape is None or shape.need_bytes > most_need_bytes:
-                continue
-            before, after = shapes[index].need_bytes, shapes[index + 1].need_bytes
-            # What the smaller of the two now holds up for the time of the larger, and back.
-            raised = 2 * shape.need_bytes - before - after
-            key = (raised, sum(self._rounded[s] for s in shape.touches), index)
-            if best is None or key < best:
-                best = key
-        return best[2] if best else None
-
-    def _joined(self, first: list[int], second: list[int]) -> _Shape | None:
-        """The shape of two neighbours merged; None where they must not be."""
-        ops = [self._graph.ops[op] for op in first + second]
-        # One generator state is held for a group that runs again, so one random op a group.
-        if sum(op.random for op in ops) > 1:
-            return None
-        # The judge counts a write onto a resident old version twice: such an op stays alone.
-        versions = self._graph.versions
-        for op in ops:
-            if any(
-                versions.gives[op.id][s] > 0 or self._graph.begins_resident(s) for s in op.writes
-            ):
-                return None
-        return self.shape(first + second)
+        `most_need_bytes`. Goes on from the groups of an earlier call that wanted more of them."""
+        merger = self._mergers.get(most_need_bytes)
+        if merger is None or merger.count < most_groups:
+            merger = self._mergers[most_need_bytes] = _Merger(self, most_need_bytes)
+        return merger.shrink_to(most_groups)
 
     def shape(self, group: Sequence[int]) -> _Shape:
         """How a group of consecutive ops looks from outside."""
-        return _shape(self._graph, self._budget, self._first, self._last, group)
+        return _shape(self.graph, self._budget, self._first, self._last, group)
+
+
+class _Merger:
+    """Groups in order, each named by its first op, and a heap of what merging two would cost."""
+
+    def __init__(self, grouper: Grouper, most_need_bytes: int) -> None:
+        self._grouper, self._most_need_bytes = grouper, most_need_bytes
+        ops = grouper.graph.ops
+        self._groups = {op.id: [op.id] for op in ops}
+        self._shapes = {op.id: grouper.shape([op.id]) for op in ops}
+        self._randoms = {op.id: int(op.random) for op in ops}
+        self._after: dict[int, int] = {op.id: op.id + 1 for op in ops[:-1]}
+        self._before: dict[int, int] = {op.id + 1: op.id for op in ops[:-1]}
+        self._heap: list[tuple[int, int, int, int]] = []
+        self._offers: dict[int, tuple[int, _Shape]] = {}
+        self._offer_count = 0
+        for op in ops[:-1]:
+            self._offer(op.id)
+
+    @property
+    def count(self) -> int:
+        """Groups that are left."""
+        return len(self._groups)
+
+    def shrink_to(self, most_groups: int) -> list[list[int]]:
+        """Merge until `most_groups` are left or none may be merged; the groups, in order."""
+        while len(self._groups) > most_groups and self._heap:
+            _, _, left, number = heappop(self._heap)
+            current = self._offers.get(left)
+            if current is not None and current[0] == number:
+                self._merge(left, current[1])
+        return [list(group) for _, group in sorted(self._groups.items())]
+
+    def _offer(self, left: int) -> None:
+        """Put the merging of `left` with its neighbour on the heap, if they may be merged.
+
+        First comes what raises the need least, then what touches least, then what is first.
+        """
+        self._offers.pop(left, None)
+        right = self._after.get(left)
+        if right is None or self._grouper.alone[left] or self._grouper.alone[right]:
+            return
+        # One generator state is held for a group that runs again, so one random op a group.
+        if self._randoms[left] + self._randoms[right] > 1:
+            return
+        shape = self._grouper.shape(self._groups[left] + self._groups[right])
+        if shape.need_bytes > self._most_need_bytes:
+            return
+        # What the smaller of the two now holds up for the time of the larger, and back.
+        before, after = self._shapes[left].need_bytes, self._shapes[right].need_bytes
+        raised = 2 * shape.need_bytes - before - after
+        touched = sum(self._grouper.rounded[storage] for storage in shape.touches)
+        self._offer_count += 1
+        self._offers[left] = self._offer_count, shape
+        heappush(self._heap, (raised, touched, left, self._offer_count))
+
+    def _merge(self, left: int, shape: _Shape) -> None:
+        right = self._after[left]
+        self._groups[left] += self._groups.pop(right)
+        self._shapes[left] = shape
+        self._randoms[left] += self._randoms.pop(right)
+        self._offers.pop(right, None)
+        del self._shapes[right], self._after[left]
+        beyond = self._after.pop(right, None)
+        if beyond is not None:
+            self._after[left], self._before[beyond] = beyond, left
+        del self._before[right]
+        self._offer(left)
+        if left in self._before:
+            self._offer(self._before[left])
 
 
 def _spans(graph: TrainingGraph) -> tuple[dict[int, int], dict[int, int]]:

@@ -74,12 +74,16 @@ class Scale:
 def scale_problem(problem: Problem) -> Scale:
     """The least restricted scale whose model is easy, else the smallest that there is."""
     problem = without_loose_limits(problem)
-    scale = _as_it_is(problem)
+    op_count = len(problem.graph.ops)
+    # An op brings a decision at least: a larger model need not be counted to be too large.
+    scale = _as_it_is(problem) if op_count <= EASY_DECISIONS else None
+    grouper = Grouper(problem)
     for count in _GROUP_COUNTS:
-        if scale.decisions <= EASY_DECISIONS:
+        if scale is not None and scale.decisions <= EASY_DECISIONS:
             return scale
-        if count < len(problem.graph.ops):
-            scale = _grouped(problem, count) or scale
+        if count < op_count:
+            scale = _grouped(problem, grouper, count) or scale
+    scale = scale or _as_it_is(problem)
     return scale if scale.decisions <= MOST_DECISIONS else _restricted(scale)
 
 
@@ -106,12 +110,11 @@ def _as_it_is(problem: Problem) -> Scale:
     return Scale(grouped=None, problem=problem, table=table, windows=possible_runs(problem, table))
 
 
-def _grouped(problem: Problem, count: int) -> Scale | None:
+def _grouped(problem: Problem, grouper: Grouper, count: int) -> Scale | None:
     """At most about `count` groups, none of which needs more RAM than there is."""
     budget, paging = problem.budget, problem.allowed.page
     available = budget.ram_bytes - budget.reserved_bytes
     floor = ram_floor(problem.graph, budget, paging=paging).floor_bytes - budget.reserved_bytes
-    grouper = Grouper(problem)
     for share in (_NEED_SHARE, _NEED_SHARE / 2, _NEED_SHARE / 4):
         most_need = max(floor, int(share * available)) if paging else int(share * available)
         grouped = group_problem(problem, grouper.choose(count, most_need))

@@ -59,7 +59,7 @@ def possible_runs(
                 continue
             running.add(op_id)
         stages.append(tuple(sorted(running)))
-    users_at = tuple(_users_at(value, stages) for value in table.values)
+    users_at = _users_at(table, stages)
     events = tuple(_events(value, users_at[value.id], stages, op_count) for value in table.values)
     return Windows(stages=tuple(stages), events=events, users_at=users_at)
 
@@ -113,10 +113,16 @@ def paging_replaces(problem: Problem, table: ValueTable, op_id: int) -> bool:
     )
 
 
-def _users_at(value: Value, stages: list[tuple[int, ...]]) -> dict[int, tuple[int, ...]]:
-    users = frozenset(value.users)
-    found = ((t, tuple(op for op in stage if op in users)) for t, stage in enumerate(stages))
-    return {t: ops for t, ops in found if ops}
+def _users_at(
+    table: ValueTable, stages: list[tuple[int, ...]]
+) -> tuple[dict[int, tuple[int, ...]], ...]:
+    """By value: the stages in which an op that uses it may run, and those ops."""
+    found: list[dict[int, list[int]]] = [{} for _ in table.values]
+    for stage, running in enumerate(stages):
+        for op_id in running:
+            for value_id in table.needed[op_id]:
+                found[value_id].setdefault(stage, []).append(op_id)
+    return tuple({stage: tuple(ops) for stage, ops in of_value.items()} for of_value in found)
 
 
 def _events(

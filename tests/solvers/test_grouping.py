@@ -139,3 +139,12 @@ def test_limits_that_nothing_can_reach_are_dropped_and_others_kept() -> None:
     assert (dropped.flash_bytes, dropped.flash_write_bytes) == (None, None)
     kept = without_loose_limits(replace(problem, budget=tight)).budget
     assert (kept.flash_bytes, kept.flash_write_bytes) == (0, 0)
+
+
+def test_fewer_groups_go_on_from_more() -> None:
+    """Merging on from an earlier answer gives what merging from single ops gives."""
+    for seed in range(40):
+        problem = random_problem(Random(seed), 20)
+        grouper = Grouper(problem)
+        for count in (12, 6, 9, 3, 1):
+            assert grouper.choose(count, PLENTY) == Grouper(problem).choose(count, PLENTY)
