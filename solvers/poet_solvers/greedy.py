@@ -20,6 +20,8 @@ from poet_solvers.evict import judged_cost
 from poet_solvers.occurrences import END, START, Sequence, StepModel, sequence_schedule, step_model
 
 _MOST_CHAIN = 16
+# Values that one choice looks at to bring another back; the graphs of real steps need far fewer.
+_MOST_LOOKS = 100
 """Runs that bring back one value at most: design notes, solvers.md (chain insert)."""
 
 _ROUNDS_PER_OP, _ROUNDS = 6, 64
@@ -98,6 +100,7 @@ class _Greedy:
 
     def __init__(self, model: StepModel, stop: Callable[[], bool]) -> None:
         self._model, self._stop = model, stop
+        self._looks_left = 0
         self._page = model.problem.allowed.page
         self._table, self._values = model.table, model.table.values
         self._size = [value.ram_bytes for value in self._values]
@@ -198,6 +201,8 @@ class _Greedy:
         over = [0, *accumulate(memory > self._budget for memory in self._memory)]
         choices: list[_Choice] = []
         for v, holds in enumerate(self._holds):
+            if self._stop():
+                return None
             for since, until in holds:
                 if since < at < until and not self._goes_around(v, since, until):
                     gain = self._size[v] * (over[until] - over[since + 1])
@@ -216,6 +221,7 @@ class _Greedy:
         if self._page:
             cost = self._page_cost(v)
             found.append(_Choice(value=v, since=since, until=until, cost=cost, gain=gain))
+        self._looks_left = _MOST_LOOKS
         chain = self._chain(v, until, {v})
         if chain is not None:
             cost, runs = chain
@@ -273,7 +279,10 @@ class _Greedy:
     def _chain(self, v: int, before: int, seen: set[int]) -> tuple[float, list[_Run]] | None:
         """What brings v back right before a position: cost and runs; None where nothing does."""
         op = self._values[v].producer
-        if op < 0 or not self._model.may_rerun[op] or self._first[op] >= before:
+        self._looks_left -= 1  # the ways back branch: on dense graphs there are too many to see all
+        if self._looks_left < 0 or op < 0:
+            return None
+        if not self._model.may_rerun[op] or self._first[op] >= before:
             return None
         if any(self._first[later] < before for later in self._model.superseders[op]):
             return None

@@ -10,8 +10,9 @@ import pytest
 
 from poet_core.baseline import judge_keep_everything
 from poet_core.bounds import ram_floor
-from poet_core.costs import costs_on
+from poet_core.costs import Costs, costs_on
 from poet_core.devices import load_device
+from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
 from poet_core.plan import Allowed, Budget, Do, Problem
 from poet_core.simulate import INSTRUCTIONS_PER_OP, simulate
 from poet_solvers import plan, planner
@@ -164,3 +165,38 @@ def test_without_paging_the_planner_has_a_plan_before_the_solver(
     assert answer.planned_by.formulation == "greedy"
     assert answer.planned_by.status.startswith("The greedy schedule is answered")
     assert "Optimal" not in answer.planned_by.status
+
+
+@pytest.mark.timeout(60)
+def test_a_dense_graph_does_not_branch_without_end() -> None:
+    """Every value has ways back through 18 others: to look at all chains would take for ever."""
+    rng = Random(0)
+    count = 120
+    reads = [sorted(rng.sample(range(max(0, i - 40), i), min(i, 18))) for i in range(count)]
+    graph = TrainingGraph(
+        storages=tuple(
+            Storage(id=i, name=f"s{i}", size_bytes=rng.randint(1, 100), role=Role.ACTIVATION)
+            for i in range(count)
+        ),
+        ops=tuple(
+            Op(
+                id=i,
+                name=f"o{i}",
+                kind="k",
+                phase=Phase.FORWARD,
+                reads=tuple(reads[i]),
+                writes=(i,),
+            )
+            for i in range(count)
+        ),
+    )
+    costs = Costs(
+        op_seconds=(1.0,) * count, op_joules=(1.0,) * count,
+        page_in_seconds=(1.0,) * count, page_in_joules=(9.0,) * count,
+        page_out_seconds=(1.0,) * count, page_out_joules=(9.0,) * count,
+    )  # fmt: skip
+    floor = ram_floor(graph, Budget(ram_bytes=1)).floor_bytes
+    problem = Problem(graph=graph, costs=costs, budget=Budget(ram_bytes=floor + floor // 10))
+    schedule = greedy_schedule(problem)
+    assert schedule is not None
+    assert simulate(graph, costs, problem.budget, schedule).peak_bytes <= problem.budget.ram_bytes
