@@ -83,7 +83,7 @@ _ROWS: list[tuple[str, Callable[[Report], str]]] = [
         "losses and every state tensor identical to unconstrained, to eager",
         lambda r: f"{_yes(r['identical_to_unconstrained'])}, {_yes(r['identical_to_eager'])}",
     ),
-    ("planning (CBC)", lambda r: f"{r['planner']['wall_seconds']:.1f} s"),
+    ("planning", lambda r: f"{r['planner']['wall_seconds']:.1f} s"),
     ("accuracy after 400 steps: trainer / projection net", _accuracy),
 ]
 
