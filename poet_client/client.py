@@ -27,16 +27,13 @@ from poet_core.plan import Allowed, Objective, Plan, Problem
 from poet_core.plan_document import plan_from_document
 from poet_core.plan_request import (
     DEFAULT_WALL_SECONDS,
+    FLASH_WRITES_OF_PEAK,
     BackendChoice,
     PlanRequest,
     request_to_document,
 )
 from poet_core.text import printable
 from poet_core.verify import verify
-
-FLASH_WRITES_OF_PEAK = 4
-"""A plan may write this many times keep-everything's peak to flash a step, unless told otherwise:
-a hostile plan could wear a flash out."""
 
 # What a server answers beside the solving itself: reading, judging, sending.
 _OVERHEAD_SECONDS = 30.0

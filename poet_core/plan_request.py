@@ -31,6 +31,10 @@ BackendChoice = Literal["cbc", "highs"]
 
 DEFAULT_WALL_SECONDS = 60.0
 
+FLASH_WRITES_OF_PEAK = 4
+"""A plan may write this many times keep-everything's peak to flash a step, unless told otherwise:
+a hostile plan could wear a flash out."""
+
 _REQUIRED = frozenset({"graph", "device", "budget"})
 _OPTIONAL = frozenset({"objective", "allowed", "planner"})
 _RATIOS = ("time_ratio", "energy_ratio")

@@ -15,13 +15,10 @@ from poet_core.errors import PlanError
 from poet_core.graph import TrainingGraph
 from poet_core.graph_document import graph_sha256
 from poet_core.plan import Budget, Plan, PlannedBy, Problem, Schedule
-from poet_core.plan_request import PlanRequest
+from poet_core.plan_request import FLASH_WRITES_OF_PEAK, PlanRequest
 from poet_core.simulate import Judgement, simulate
 from poet_core.units import format_bytes
 from poet_core.verify import verify
-
-FLASH_WRITES_OF_PEAK = 4
-"""Default cap on flash writes a step, in peaks of keep-everything: flash wears out."""
 
 
 class Planner(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from poet_client.client import FLASH_WRITES_OF_PEAK
+from poet_core.plan_request import FLASH_WRITES_OF_PEAK
 from poet_service.problems import _STATUS_OF_CODE
 from poet_service.settings import ServiceSettings
 
