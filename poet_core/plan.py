@@ -38,9 +38,11 @@ class Objective(StrEnum):
 
 
 class HoldsFor(StrEnum):
-    """The schedules that a lower bound speaks about."""
+    """The schedules that a lower bound speaks about: those whose first runs come in document order,
+    in the order of the plan that carries the bound, or in any order."""
 
     GIVEN_ORDER = "given_order"
+    PLAN_ORDER = "plan_order"
     ANY_ORDER = "any_order"
 
 
@@ -118,12 +120,17 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedBy:
-    """Who found the plan: formulation, solver, its status sentence and its wall seconds."""
+    """Who found the plan: formulation, solver, its status sentence and its wall seconds.
+
+    `model_bound`: what the solver claims that no solution of the PuLP model can beat, in the
+    objective's unit. It need not bound the problem itself (`Plan.bound` does); None: no model ran.
+    """
 
     formulation: str
     solver: str
     status: str
     wall_seconds: float
+    model_bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

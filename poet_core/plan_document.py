@@ -81,6 +81,7 @@ def plan_to_document(plan: Plan) -> dict[str, Any]:
             "solver": plan.planned_by.solver,
             "status": plan.planned_by.status,
             "wall_seconds": plan.planned_by.wall_seconds,
+            "model_bound": plan.planned_by.model_bound,
         },
     }
 
@@ -181,12 +182,15 @@ def _read_claims(node: Node) -> Claims:
 
 
 def _read_planned_by(node: Node) -> PlannedBy:
-    fields = node.fields(frozenset({"formulation", "solver", "status", "wall_seconds"}))
+    required = frozenset({"formulation", "solver", "status", "wall_seconds"})
+    fields = node.fields(required, frozenset({"model_bound"}))
+    model_bound = fields.get("model_bound")
     return PlannedBy(
         formulation=fields["formulation"].string(),
         solver=fields["solver"].string(),
         status=fields["status"].string(),
         wall_seconds=fields["wall_seconds"].number(),
+        model_bound=None if model_bound is None else model_bound.number(least=-1e300),
     )
 
 

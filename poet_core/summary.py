@@ -45,7 +45,7 @@ class PlanSummary:
     def line(self) -> str:
         """One line for people."""
         gap = "no bound" if self.gap is None else f"gap {self.gap:.2%}"
-        if self.gap is not None and self.bound_holds_for == "given_order":
+        if self.gap is not None and self.bound_holds_for != "any_order":
             gap += " (for this order)"
         return (
             f"fits: peak {format_bytes(self.peak_bytes)} of {format_bytes(self.ram_bytes)} "
