@@ -477,7 +477,7 @@ class Search {
     Search(const Problem& problem, const Start& start, std::uint64_t seed, double price)
         : p_(problem), order_(problem), random_(seed), first_(start), price_(price) {}
 
-    using Poll = std::function<bool(double, std::int64_t)>;
+    using Poll = std::function<bool(const Answer*, std::int64_t)>;  // the best, where it is news
 
     // Diverse short starts, then the rest of the moves on the best of them. Heats (of the overhead of
     // one change) were chosen on ResNet-18, VGG-16 and BERT: hotter costs large graphs their time, colder
@@ -532,7 +532,7 @@ class Search {
                     if (now >= until) return;
                     share = std::max(share, (now - from) / (until - from));
                 }
-                if (!(*poll_)(found_ ? std::get<0>(best_) : -1.0, done_)) { stopped_ = true; return; }
+                if (!(*poll_)(found_ ? &best_ : nullptr, done_)) { stopped_ = true; return; }
                 // Too long over the budget: excess gets dearer, else slowly cheaper, within limits.
                 price *= state.excess() > 0 ? 1.1 : 0.95;
                 price = std::min(std::max(price, price_ * 0.05), price_ * 1e6);
@@ -772,17 +772,25 @@ NB_MODULE(_search, module) {
         "search",
         [](const Problem& problem, const Ints& runs, const std::vector<std::pair<int, int>>& paged,
            const Ints& start_ram, std::uint64_t seed, std::int64_t moves, double seconds, double price,
-           const std::function<bool(double, std::int64_t)>& poll) {
+           const std::function<bool(nb::object, std::int64_t)>& poll) {
             using Clock = std::chrono::steady_clock;
             nb::gil_scoped_release released;
             Search search(problem, Start{runs, paged, start_ram}, seed, price);
             auto asked = Clock::now() - std::chrono::seconds(1);
-            auto often = [&](double cost, std::int64_t done) {
+            auto told = asked;
+            double told_cost = -1;
+            // Asked about 20 times a second, told of a better answer 10 times a second at most.
+            auto often = [&](const Answer* best, std::int64_t done) {
                 auto now = Clock::now();
                 if (now - asked < std::chrono::milliseconds(50)) return true;
                 asked = now;
+                bool news = best != nullptr && std::get<0>(*best) != told_cost &&
+                            now - told >= std::chrono::milliseconds(95);
                 nb::gil_scoped_acquire held;
-                return poll(cost, done);
+                if (!news) return poll(nb::none(), done);
+                told = now;
+                told_cost = std::get<0>(*best);
+                return poll(nb::cast(*best), done);
             };
             Answer answer = search.run(moves, seconds, often);
             return std::make_pair(answer, search.moves());

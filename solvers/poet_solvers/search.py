@@ -58,24 +58,36 @@ def search_schedule(
     *,
     limits: SearchLimits,
     start: Sequence | None = None,
-    on_progress: Callable[[float], None] | None = None,
+    on_incumbent: Callable[[Schedule], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Schedule | None:
     """The best schedule found from `start` (by default greedy's), if the judge accepts it.
 
-    `on_progress` hears the cost of each incumbent, in joules or seconds with transfers never
-    hidden; `stop` is asked about 20 times a second. None where nothing was found, or no native part.
+    `on_incumbent` hears of better schedules about 10 times a second at most, and always of the
+    last; the judge has not seen them yet. `stop` is asked about 20 times a second. None where
+    nothing was found, or no native part.
     """
     if native_missing() is not None or (stop is not None and stop()):
         return None
     model = step_model(problem)
     ends = None if limits.wall_seconds is None else time.monotonic() + limits.wall_seconds
     start = start or best_greedy_sequence(problem, stop=_half_gone(ends, stop))
-    found = _search(model, start or hold_everything(model), limits, ends, on_progress, stop)
+    told: list[Sequence] = []
+
+    def tell(sequence: Sequence) -> None:
+        told[:] = [sequence]
+        if on_incumbent is not None:
+            on_incumbent(sequence_schedule(model, sequence))
+
+    found = _search(model, start or hold_everything(model), limits, ends, tell, stop)
     if found is None:
         return None
     schedule = sequence_schedule(model, found)
-    return schedule if judged_cost(problem, schedule) is not None else None
+    if judged_cost(problem, schedule) is None:
+        return None
+    if on_incumbent is not None and told != [found]:
+        on_incumbent(schedule)
+    return schedule
 
 
 def _half_gone(ends: float | None, stop: Callable[[], bool] | None) -> Callable[[], bool]:
@@ -94,21 +106,20 @@ def _search(
     start: Sequence,
     limits: SearchLimits,
     ends: float | None,
-    on_progress: Callable[[float], None] | None,
+    tell: Callable[[Sequence], None] | None,
     stop: Callable[[], bool] | None,
 ) -> Sequence | None:
     native = importlib.import_module(_NATIVE)
-    best = -1.0
+    storages = sorted(model.persistent)
 
-    def poll(cost: float, _moves: int) -> bool:
-        nonlocal best
-        if on_progress is not None and cost >= 0 and cost != best:
-            best = cost
-            on_progress(cost)
+    def poll(answer: Any, _moves: int) -> bool:
+        if tell is not None and answer is not None:
+            better = _sequence(model, storages, answer)
+            assert better is not None  # only answers that fit are told
+            tell(better)
         return stop is None or not stop()
 
     places = {number: place for place, (number, _op) in enumerate(start.runs)}
-    storages = sorted(model.persistent)
     answer, _moves = native.search(
         problem=_native_problem(native, model, storages),
         runs=[op for _number, op in start.runs],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import time
 from collections import Counter
 from dataclasses import replace
@@ -11,13 +12,13 @@ from random import Random
 import pytest
 
 from poet_core.bounds import ram_floor
-from poet_core.plan import Allowed, Do, Objective, Problem
+from poet_core.plan import Allowed, Do, Objective, Problem, Schedule
 from poet_core.simulate import INSTRUCTIONS_PER_OP, simulate
 from poet_solvers import Progress, plan, search
 from poet_solvers.backends import SolveLimits
 from poet_solvers.evict import judged_cost
 from poet_solvers.greedy import greedy_sequence
-from poet_solvers.occurrences import sequence_schedule, step_model
+from poet_solvers.occurrences import hold_everything, sequence_schedule, step_model
 from poet_solvers.search import SearchLimits, native_missing, search_schedule
 from tests.oracles.generate import Shape, random_budget, random_costs, random_graph
 from tests.oracles.shortest_path import TooLarge, least_energy
@@ -59,11 +60,8 @@ def test_the_judge_accepts_what_it_finds_at_the_cost_that_it_says() -> None:
         problem = problem_of(seed, most_ops=16)
         model = step_model(problem)
         start = greedy_sequence(model)
-        heard: list[float] = []
         limits = SearchLimits(moves=2_000, seed=seed)
-        found = search._search(
-            model, start or search.hold_everything(model), limits, None, heard.append, None
-        )
+        found = search._search(model, start or hold_everything(model), limits, None, None, None)
         if found is None:
             assert start is None, seed
             counts["none"] += 1
@@ -126,8 +124,7 @@ def test_it_finds_what_poet_published_for_its_unit_chain(ram_bytes: int, publish
 @needs_native
 def test_time_as_the_objective_is_serial_time() -> None:
     problem = replace(unit_chain(5, 4, 5.0, Allowed()), objective=Objective.TIME)
-    heard: list[float] = []
-    schedule = search_schedule(problem, limits=SearchLimits(moves=20_000), on_progress=heard.append)
+    schedule = search_schedule(problem, limits=SearchLimits(moves=20_000))
     assert schedule is not None
     seconds = judged_cost(problem, schedule)
     assert seconds is not None
@@ -165,11 +162,15 @@ def test_a_wall_limit_ends_it() -> None:
 
 @needs_native
 def test_incumbents_are_reported_and_only_get_cheaper() -> None:
-    heard: list[float] = []
+    heard: list[Schedule] = []
     problem = unit_chain(40, 9, 5.0, Allowed(page=False))
-    search_schedule(problem, limits=SearchLimits(wall_seconds=0.6), on_progress=heard.append)
-    assert heard
-    assert heard == sorted(heard, reverse=True)
+    last = search_schedule(
+        problem, limits=SearchLimits(wall_seconds=0.6), on_incumbent=heard.append
+    )
+    assert heard[-1] == last
+    costs = [judged_cost(problem, schedule) or math.inf for schedule in heard]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] < math.inf
 
 
 @needs_native
