@@ -29,6 +29,7 @@ from poet_core.plan_request import (
     DEFAULT_WALL_SECONDS,
     FLASH_WRITES_OF_PEAK,
     BackendChoice,
+    PlannerChoice,
     PlanRequest,
     request_to_document,
 )
@@ -74,6 +75,7 @@ class PlannerClient:
         objective: Objective = Objective.ENERGY,
         allowed: Allowed | None = None,
         backend: BackendChoice = "cbc",
+        planner: PlannerChoice = "portfolio",
         wall_seconds: float = DEFAULT_WALL_SECONDS,
     ) -> Plan:
         """A plan for `graph` that the judge accepts here. See PlanRequest for the arguments.
@@ -95,6 +97,7 @@ class PlannerClient:
             objective=objective,
             allowed=allowed or Allowed(),
             backend=backend,
+            planner=planner,
             wall_seconds=wall_seconds,
         )
         return self.answer(request)
@@ -135,6 +138,7 @@ def _with_figures(request: PlanRequest) -> PlanRequest:
         objective=request.objective,
         allowed=request.allowed,
         backend=request.backend,
+        planner=request.planner,
         wall_seconds=request.wall_seconds,
     )
 

@@ -27,6 +27,7 @@ from poet_core.problem import make_problem
 from poet_core.units import LARGEST_INTEGER, format_bytes
 
 BackendChoice = Literal["cbc", "highs"]
+PlannerChoice = Literal["portfolio", "poet-milp"]
 """The solvers that a stranger may ask for."""
 
 DEFAULT_WALL_SECONDS = 60.0
@@ -47,8 +48,8 @@ _ALLOWED = frozenset({"page", "rematerialize", "reorder"})
 class PlanRequest:
     """Graph, device, budget, objective, what is allowed, and how to plan.
 
-    `device` is the name of a shipped profile or a profile. `backend` and `wall_seconds` say how
-    hard to try and are no part of the problem. See `make_problem` for the limits.
+    `device` is the name of a shipped profile or a profile. `planner`, `backend` and `wall_seconds`
+    say how to look and are no part of the problem: `portfolio` is every method, `poet-milp` the MILP. See `make_problem` for the limits.
     """
 
     graph: TrainingGraph
@@ -63,6 +64,7 @@ class PlanRequest:
     objective: Objective = Objective.ENERGY
     allowed: Allowed = field(default_factory=Allowed)
     backend: BackendChoice = "cbc"
+    planner: PlannerChoice = "portfolio"
     wall_seconds: float = DEFAULT_WALL_SECONDS
 
     @property
@@ -124,7 +126,11 @@ def request_to_document(request: PlanRequest) -> dict[str, Any]:
         | {name: value for name, value in limits.items() if value is not None},
         "objective": str(request.objective),
         "allowed": {name: getattr(request.allowed, name) for name in sorted(_ALLOWED)},
-        "planner": {"backend": request.backend, "wall_seconds": request.wall_seconds},
+        "planner": {
+            "name": request.planner,
+            "backend": request.backend,
+            "wall_seconds": request.wall_seconds,
+        },
     }
 
 
@@ -185,9 +191,10 @@ def _read_allowed(node: Node | None) -> Allowed:
 def _read_planner(node: Node | None, most: float, default: float) -> dict[str, Any]:
     if node is None:
         return {"wall_seconds": default}
-    fields = node.fields(frozenset(), frozenset({"backend", "wall_seconds"}))
-    backend, seconds = fields.get("backend"), fields.get("wall_seconds")
+    fields = node.fields(frozenset(), frozenset({"name", "backend", "wall_seconds"}))
+    name, backend, seconds = (fields.get(one) for one in ("name", "backend", "wall_seconds"))
     return {
+        "planner": name.choice(frozenset(get_args(PlannerChoice))) if name else "portfolio",
         "backend": backend.choice(frozenset(get_args(BackendChoice))) if backend else "cbc",
         "wall_seconds": seconds.number(least=0.1, most=most) if seconds else default,
     }

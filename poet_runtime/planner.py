@@ -41,6 +41,7 @@ class LocalPlanner:
         return plan(
             request.problem(),
             backend=backend,
+            planner=request.planner,
             limits=SolveLimits(wall_seconds=request.wall_seconds),
         )
 

@@ -165,6 +165,7 @@ _REQUEST_SCHEMA = {
             "type": "object",
             "additionalProperties": False,
             "properties": {
+                "name": {"enum": ["portfolio", "poet-milp"], "default": "portfolio"},
                 "backend": {"enum": ["cbc", "highs"], "default": "cbc"},
                 "wall_seconds": {"type": "number", "minimum": 0.1},
             },

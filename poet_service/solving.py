@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from poet_core.errors import PlanError, ServiceError
 from poet_core.plan import Plan, Problem
-from poet_core.plan_request import BackendChoice, PlanRequest
+from poet_core.plan_request import BackendChoice, PlannerChoice, PlanRequest
 from poet_core.simulate import Judgement
 from poet_core.verify import verify
 
@@ -34,6 +34,7 @@ class Planner(Protocol):
         self,
         problem: Problem,
         *,
+        planner: PlannerChoice,
         backend: BackendChoice,
         wall_seconds: float,
         cancel: threading.Event,
@@ -41,14 +42,19 @@ class Planner(Protocol):
 
 
 def default_planner(
-    problem: Problem, *, backend: BackendChoice, wall_seconds: float, cancel: threading.Event
+    problem: Problem,
+    *,
+    planner: PlannerChoice,
+    backend: BackendChoice,
+    wall_seconds: float,
+    cancel: threading.Event,
 ) -> Plan:
     """poet_solvers, imported when the first plan is asked for."""
     from poet_solvers.backends import SolveLimits
     from poet_solvers.planner import plan
 
     limits = SolveLimits(wall_seconds=wall_seconds, memory_bytes=_SOLVER_BYTES)
-    return plan(problem, backend=backend, limits=limits, cancel=cancel)
+    return plan(problem, planner=planner, backend=backend, limits=limits, cancel=cancel)
 
 
 def solve(
@@ -56,7 +62,11 @@ def solve(
 ) -> tuple[Plan, Judgement]:
     """A plan that the judge accepts, with the judgement. Raises what the planner raises."""
     plan = planner(
-        problem, backend=request.backend, wall_seconds=request.wall_seconds, cancel=cancel
+        problem,
+        planner=request.planner,
+        backend=request.backend,
+        wall_seconds=request.wall_seconds,
+        cancel=cancel,
     )
     asked = (problem.budget, problem.costs, problem.allowed, problem.objective, problem.device_name)
     answered = (plan.budget, plan.costs, plan.allowed, plan.objective, plan.device_name)

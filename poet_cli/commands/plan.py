@@ -25,7 +25,7 @@ from poet_core.units import parse_bytes
 
 if TYPE_CHECKING:
     from poet_core.plan import Plan
-    from poet_core.plan_request import BackendChoice, PlanRequest
+    from poet_core.plan_request import BackendChoice, PlannerChoice, PlanRequest
     from poet_solvers.planner import Progress
 
 
@@ -67,7 +67,14 @@ if TYPE_CHECKING:
 @click.option("--no-rematerialize", is_flag=True, help="Run every op once.")
 @click.option("--no-reorder", is_flag=True, help="Keep the order of the graph.")
 @click.option("--server", metavar="URL", help="Plan there; the answer is judged here.")
-@click.option("--backend", type=click.Choice(["cbc", "highs"]), default="cbc", show_default=True)
+@click.option(
+    "--planner", type=click.Choice(["portfolio", "poet-milp"]), default="portfolio", show_default=True,
+    help="Every method side by side, or POET's MILP alone.",
+)  # fmt: skip
+@click.option(
+    "--backend", type=click.Choice(["cbc", "highs"]), default="cbc", show_default=True,
+    help="The MILP solver.",
+)  # fmt: skip
 @click.option(
     "--seconds", "wall_seconds", type=click.FloatRange(0.1, 86400), default=60.0, show_default=True,
     help="Time for the solver.",
@@ -95,6 +102,7 @@ def plan(
     no_rematerialize: bool,
     no_reorder: bool,
     server: str | None,
+    planner: PlannerChoice,
     backend: BackendChoice,
     wall_seconds: float,
     write_lp: Path | None,
@@ -128,6 +136,7 @@ def plan(
         allowed=Allowed(
             page=not no_page, rematerialize=not no_rematerialize, reorder=not no_reorder
         ),
+        planner=planner,
         backend=backend,
         wall_seconds=wall_seconds,
     )
@@ -186,6 +195,7 @@ def _plan_here(request: PlanRequest, write_lp: Path | None, tell: Callable[[str]
             found.append(
                 plan_problem(
                     problem,
+                    planner=request.planner,
                     backend=request.backend,
                     limits=SolveLimits(wall_seconds=request.wall_seconds),
                     on_progress=lambda progress: tell(_progress_line(progress, request)),

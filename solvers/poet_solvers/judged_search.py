@@ -36,7 +36,8 @@ class Outcome:
     """How a search ended. `schedule` is of the problem's own graph and accepted by the judge.
 
     `model_value` is the solver's objective for it: joules or seconds with transfers never hidden.
-    `bound` holds for every schedule in the given order; None where the model proves no such thing.
+    `model_bound` is what the solver claims about the model. `bound` holds for every schedule in the
+    given order; None where the model proves no such thing.
     """
 
     solve_status: SolveStatus
@@ -45,6 +46,7 @@ class Outcome:
     solver: str
     schedule: Schedule | None = None
     model_value: float | None = None
+    model_bound: float | None = None
     bound: float | None = None
     bound_by: str = ""
 
@@ -137,6 +139,7 @@ def _solved(scale: Scale, result: BackendResult, schedule: Schedule, margin_byte
         solver=result.backend,
         schedule=schedule,
         model_value=result.objective,
+        model_bound=result.bound,
         bound=result.bound if proves else None,
         bound_by=f"{result.backend}, POET model without second runs (none can pay)",
     )
@@ -191,6 +194,7 @@ def _unsolved(scale: Scale, result: BackendResult) -> Outcome:
         status=result.message or result.status.sentence,
         formulation=scale.formulation,
         solver=result.backend,
+        model_bound=result.bound,
     )
 
 

@@ -40,7 +40,8 @@ class SolveLimits:
 
     `relative_gap` 0 asks for a full proof (solvers stop at about 1e-9 relative). `memory_bytes`
     caps the solver's address space. `wall_seconds` covers everything from the call on; the solver
-    is told to stop then, and killed two seconds later if it has not.
+    is told to stop then, and killed two seconds later if it has not. `moves` is the local search's
+    share of a `solve` (with it the answer is the same every time); solvers ignore it.
     """
 
     wall_seconds: float = 60.0
@@ -48,6 +49,7 @@ class SolveLimits:
     threads: int = 2
     memory_bytes: int | None = None
     seed: int = 0
+    moves: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,265 @@
+"""`solve`: every method that we have on one problem, and one answer.
+
+    floor, base time, base energy          -> BudgetError, with the proof
+    keep-everything fits                   -> that plan
+    evict, greedy                          -> a first plan within milliseconds, where they find one
+    cheap bounds                           -> often the end
+    local search  |  prover (LP, MILP)     -> side by side until bound = plan, or time is up
+    judged MILP                            -> where nobody has found a plan, and on small problems
+
+Invariant: what leaves was accepted by the judge for the very problem, and its bound is proven for
+what it says. With `limits.moves` the methods run one after the other, and the schedule depends on
+the problem, the seed and the number of moves alone as long as the time suffices.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from poet_core.baseline import keep_everything
+from poet_core.bounds import check_above_floor
+from poet_core.errors import BudgetError
+from poet_core.plan import Bound, HoldsFor, Problem, Schedule
+from poet_core.units import format_joules, format_seconds
+from poet_solvers.backends import BackendName, SolveLimits, SolveStatus
+from poet_solvers.bounds.prover import Prover
+from poet_solvers.desk import ROUNDING, Desk, Progress
+from poet_solvers.evict import best_evict_schedule
+from poet_solvers.greedy import best_greedy_sequence
+from poet_solvers.judged_search import Outcome, no_plan_error, search
+from poet_solvers.occurrences import Sequence, sequence_schedule, step_model
+from poet_solvers.polish import polish
+from poet_solvers.read_sequence import read_sequence
+from poet_solvers.search import SearchLimits, native_missing, search_schedule
+from poet_solvers.solution import Ending, Solution
+from poet_solvers.values import value_table
+
+PlannerName = Literal["portfolio", "poet-milp"]
+
+# Moves that a search may make for each op where no number is given: beyond, it has stopped finding.
+_MOVES_PER_OP = 200_000
+# What the search gets where it does not run beside the prover.
+_SEARCH_SHARE = 0.5
+# What finding a first plan may take before the solver has its turn.
+_START_SHARE = 0.3
+
+
+def solve(
+    problem: Problem,
+    limits: SolveLimits | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    cancel: threading.Event | None = None,
+    backend: BackendName = "cbc",
+    planner: PlannerName = "portfolio",
+    start: Schedule | None = None,
+    write_lp: Path | None = None,
+) -> Solution:
+    """The best schedule for `problem` within `limits` (POET, section 4), with what is proven of it.
+
+    `planner="poet-milp"` solves POET's model, as the judge counts, and nothing else. `start` is a
+    schedule to begin with. `cancel` ends the solve within a second; the best plan so far is returned
+    where there is one. `write_lp` keeps the judged MILP, if one is built. Raises BudgetError where
+    no plan can exist (always with the proof), PlanningError `none_in_this_model`,
+    `not_found_in_time` or `cancelled` where none was found.
+    """
+    limits = limits or SolveLimits()
+    check_above_floor(problem.graph, problem.budget, paging=problem.allowed.page)
+    check_base_costs(problem)
+    desk = Desk(problem, limits, on_progress, cancel)
+    if desk.offer("keep-everything", keep_everything(problem.graph)) and desk.met():
+        return _solution(desk, limits, Ending.FITS)
+    return _Solve(desk, limits, backend, cancel or threading.Event(), write_lp).run(planner, start)
+
+
+def check_base_costs(problem: Problem) -> None:
+    """Every op runs at least once: BudgetError where that alone is over a limit."""
+    budget, costs = problem.budget, problem.costs
+    for limit, base, code, name, shown in (
+        (budget.step_seconds, costs.base_seconds, "time_below_base", "time", format_seconds),
+        (budget.energy_joules, costs.base_joules, "energy_below_base", "energy", format_joules),
+    ):
+        if limit is not None and base > limit * (1 + ROUNDING):
+            raise BudgetError(
+                f"The step's {name} limit of {shown(limit)} is below the {shown(base)} that "
+                "running every op once takes.",
+                code=code,
+                hint=f"Allow at least {shown(base)}, or use a smaller batch.",
+                details={"limit": limit, "base": base},
+            )
+
+
+class _Solve:
+    """One call of `solve` after the trivial answers."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        limits: SolveLimits,
+        backend: BackendName,
+        cancel: threading.Event,
+        write_lp: Path | None,
+    ) -> None:
+        self._desk, self._limits, self._backend = desk, limits, backend
+        self._cancel, self._write_lp = cancel, write_lp
+        self._problem = desk.problem
+        self._prover = Prover(desk.problem, backend=backend, limits=limits, cancel=cancel)
+
+    def run(self, planner: PlannerName, start: Schedule | None) -> Solution:
+        """All methods, or the MILP alone."""
+        desk = self._desk
+        desk.offer("start", start)
+        outcome: Outcome | None = None
+        if planner == "poet-milp":
+            outcome = self._judged_milp()
+        else:
+            first = self._first_plans(start)
+            if not desk.done():
+                self._prover.first(desk)
+            if not desk.done():
+                self._race(first)
+            if desk.best() is None or self._write_lp is not None:
+                outcome = self._judged_milp()
+        best = desk.best()
+        if best is None:
+            raise no_plan_error(self._problem, outcome or _cancelled())
+        said = outcome is not None and (planner == "poet-milp" or best.by == outcome.formulation)
+        note = outcome.status if outcome is not None and said else native_missing() or ""
+        return _solution(desk, self._limits, self._ending(), note)
+
+    # -- methods ------------------------------------------------------------------------------
+
+    def _first_plans(self, start: Schedule | None) -> Sequence | None:
+        """Evict's and greedy's plans; the search starts from greedy's, or from a cheaper `start`."""
+        problem, desk = self._problem, self._desk
+        desk.say("Keep-everything does not fit; looking for a schedule that does")
+        evicted = best_evict_schedule(problem, value_table(problem.graph, problem.budget))
+        desk.offer("evict", evicted)
+        sequence = best_greedy_sequence(problem, stop=self._start_time_gone)
+        if sequence is not None:
+            desk.offer("greedy", sequence_schedule(step_model(problem), sequence))
+        best = desk.best()
+        if start is not None and best is not None and best.by == "start":
+            sequence = read_sequence(step_model(problem), start)
+        if best is not None and native_missing() is not None and not desk.done():
+            desk.offer(best.by, polish(problem, best.schedule, cancel=self._cancel))
+        return sequence
+
+    def _race(self, first: Sequence | None) -> None:
+        """Search and prover: beside each other where there are two threads, and no number of moves
+        asks for the same answer every time."""
+        missing = native_missing()
+        if missing is not None:
+            self._desk.say(missing)
+            self._prove()
+        elif self._limits.moves is None and self._limits.threads > 1:
+            _side_by_side(lambda: self._search(first, 1.0), self._prove)
+        else:
+            self._search(first, _SEARCH_SHARE)
+            if not self._desk.done():
+                self._prove()
+
+    def _search(self, first: Sequence | None, share: float) -> None:
+        desk, limits = self._desk, self._limits
+        moves = limits.moves or _MOVES_PER_OP * len(self._problem.graph.ops)
+        wall_seconds = None if limits.moves else max(0.1, share * desk.left_seconds())
+        found = search_schedule(
+            self._problem,
+            limits=SearchLimits(moves=moves, wall_seconds=wall_seconds, seed=limits.seed),
+            start=first,
+            on_incumbent=lambda schedule: desk.offer("search", schedule) and None,
+            stop=desk.done,
+        )
+        desk.offer("search", found)
+
+    def _prove(self) -> None:
+        """The prover; then, where it leaves time and a gap, the judged MILP."""
+        self._prover.run(self._desk)
+        if not self._desk.done() and (not self._desk.met() or native_missing() is not None):
+            self._judged_milp()
+
+    def _judged_milp(self) -> Outcome:
+        desk = self._desk
+        outcome = search(
+            self._problem,
+            backend=self._backend,
+            limits=replace(self._limits, wall_seconds=max(0.1, desk.left_seconds())),
+            cancel=self._cancel,
+            write_lp=self._write_lp,
+            say=desk.say,
+        )
+        desk.offer(outcome.formulation, outcome.schedule)
+        if outcome.model_bound is not None:
+            desk.model_bound(outcome.model_bound, outcome.formulation, outcome.solver)
+        if outcome.bound is not None:
+            desk.take(
+                Bound(value=outcome.bound, holds_for=HoldsFor.GIVEN_ORDER, by=outcome.bound_by)
+            )
+        return outcome
+
+    # -- ends ---------------------------------------------------------------------------------
+
+    def _start_time_gone(self) -> bool:
+        desk = self._desk
+        return desk.cancelled() or desk.elapsed_seconds() > _START_SHARE * self._limits.wall_seconds
+
+    def _ending(self) -> Ending:
+        desk = self._desk
+        if desk.proven():
+            return Ending.PROVEN
+        if desk.met():
+            return Ending.PROVEN_FOR_ORDER
+        if desk.cancelled():
+            return Ending.CANCELLED
+        return Ending.TIME if desk.left_seconds() <= 0 else Ending.EXHAUSTED
+
+
+def _side_by_side(*works: Callable[[], None]) -> None:
+    """Each in a thread; an error of one is raised here when all have ended."""
+    errors: list[BaseException] = []
+
+    def guarded(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  Raised again in the waiting thread.
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _cancelled() -> Outcome:
+    return Outcome(
+        solve_status=SolveStatus.CANCELLED,
+        status=SolveStatus.CANCELLED.sentence,
+        formulation="portfolio",
+        solver="none",
+    )
+
+
+def _solution(desk: Desk, limits: SolveLimits, ending: Ending, note: str = "") -> Solution:
+    best = desk.best()
+    assert best is not None
+    return Solution(
+        problem=desk.problem,
+        schedule=best.schedule,
+        judgement=best.judgement,
+        cost=best.cost,
+        bound=desk.bound(),
+        found_by=best.by,
+        ending=ending,
+        history=desk.history(),
+        wall_seconds=desk.elapsed_seconds(),
+        seed=limits.seed,
+        note=note,
+        model_bound=desk.last_model_bound(),
+    )
