@@ -1,0 +1,58 @@
+"""Take back what greedy did and turned out not to need, dearest first; it fits all along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from poet_solvers.greedy_choice import Chooser
+from poet_solvers.greedy_timeline import Timeline
+
+
+def prune(line: Timeline, chooser: Chooser, stop: Callable[[], bool]) -> None:
+    """Take out second runs, hold what is paged in, where the budget has room for it."""
+    _Pruner(line, chooser, stop).prune()
+
+
+class _Pruner:
+    def __init__(self, line: Timeline, chooser: Chooser, stop: Callable[[], bool]) -> None:
+        self._line, self._chooser, self._stop = line, chooser, stop
+        self._budget = line.model.problem.budget.ram_bytes
+
+    def prune(self) -> None:
+        """Runs first: without them some page_ins go as well."""
+        line, cost = self._line, self._line.model.op_cost
+        for node in sorted(line.second_runs(), key=lambda one: -cost[line.op[one]]):
+            if not self._stop() and self._may_go(node):
+                self._take_out(node)
+        for v, node in sorted(line.paged, key=lambda one: (-self._chooser.page_cost[one[0]], one)):
+            if not self._stop():
+                self._hold(v, node)
+
+    def _room(self, v: int, since: int, until: int) -> bool:
+        """Whether v could be held between two positions."""
+        between = self._line.memory[since + 1 : until]
+        return not len(between) or int(between.max()) + self._line.size[v] <= self._budget
+
+    def _hold(self, v: int, node: int) -> None:
+        line = self._line
+        until = int(line.place[node])
+        since = line.last_before(v, until)
+        # Without a touch before it begins in flash: its first use pages it in anyway.
+        if since >= 0 and self._room(v, since, until):
+            line.hold(v, node)
+
+    def _may_go(self, node: int) -> bool:
+        """Whether each value that the run gives could be held over it instead (a quick look)."""
+        line = self._line
+        at = int(line.place[node])
+        return all(
+            self._room(v, line.last_before(v, at), at)
+            for v in line.table.written[line.op[node]]
+            if line.is_held(v, at + 1)
+        )
+
+    def _take_out(self, node: int) -> None:
+        line = self._line
+        after, run = line.take_out(node)
+        if int(line.memory.max()) > self._budget:
+            line.put_in(after, [run])
