@@ -150,8 +150,8 @@ def plan(
     write_file(output, document.encode() + b"\n")
     summary = summarize(request.graph, found, judgement)
     if as_json:
-        planner = {"solver": found.planned_by.solver, "status": found.planned_by.status}
-        print_json({"ok": True, "plan": str(output), "planner": planner} | summary.to_document())
+        how = {"solver": found.planned_by.solver, "status": found.planned_by.status}
+        print_json({"ok": True, "plan": str(output), "planner": how} | summary.to_document())
     elif str(output) != "-":
         click.echo(summary.line())
 

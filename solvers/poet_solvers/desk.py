@@ -83,9 +83,7 @@ def base_cost(problem: Problem) -> float:
 
 def first_runs(schedule: Schedule) -> tuple[int, ...]:
     """The ops by their first run."""
-    return tuple(
-        dict.fromkeys(one.target for one in schedule.instructions if one.do is Do.COMPUTE)
-    )
+    return tuple(dict.fromkeys(one.target for one in schedule.instructions if one.do is Do.COMPUTE))
 
 
 class Desk:
@@ -150,6 +148,10 @@ class Desk:
             self._history.append(Incumbent(seconds=self._best.seconds, cost=cost, by=by))
             self.say(f"Better plan by {by}")
         return True
+
+    def hear(self, by: str, schedule: Schedule) -> None:
+        """`offer`, for those who do not ask what came of it."""
+        self.offer(by, schedule)
 
     def take(self, bound: Bound | None, order: tuple[int, ...] | None = None) -> None:
         """Keep a bound that says more than the one so far; `order`: which a PLAN_ORDER one means."""

@@ -171,7 +171,7 @@ class _Solve:
             self._problem,
             limits=SearchLimits(moves=moves, wall_seconds=wall_seconds, seed=limits.seed),
             start=first,
-            on_incumbent=lambda schedule: desk.offer("search", schedule) and None,
+            on_incumbent=lambda schedule: desk.hear("search", schedule),
             stop=desk.done,
         )
         desk.offer("search", found)
