@@ -72,8 +72,8 @@ if TYPE_CHECKING:
     help="Every method side by side, or POET's MILP alone.",
 )  # fmt: skip
 @click.option(
-    "--backend", type=click.Choice(["cbc", "highs"]), default="cbc", show_default=True,
-    help="The MILP solver.",
+    "--backend", type=click.Choice(["cbc", "highs", "gurobi"]), default="cbc", show_default=True,
+    help="The MILP solver; gurobi needs gurobipy and a licence.",
 )  # fmt: skip
 @click.option(
     "--seconds", "wall_seconds", type=click.FloatRange(0.1, 86400), default=60.0, show_default=True,

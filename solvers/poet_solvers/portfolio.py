@@ -25,7 +25,7 @@ from poet_core.bounds import check_above_floor
 from poet_core.errors import BudgetError
 from poet_core.plan import Bound, HoldsFor, Problem, Schedule
 from poet_core.units import format_joules, format_seconds
-from poet_solvers.backends import BackendName, SolveLimits, SolveStatus
+from poet_solvers.backends import BackendName, SolveLimits, SolveStatus, require_backend
 from poet_solvers.bounds.prover import Prover
 from poet_solvers.desk import ROUNDING, Desk, Progress
 from poet_solvers.evict import best_evict_schedule
@@ -68,6 +68,7 @@ def solve(
     `not_found_in_time` or `cancelled` where none was found.
     """
     limits = limits or SolveLimits()
+    require_backend(backend)
     check_above_floor(problem.graph, problem.budget, paging=problem.allowed.page)
     check_base_costs(problem)
     desk = Desk(problem, limits, on_progress, cancel)

@@ -7,6 +7,7 @@ import pytest
 
 from poet_core.plan_document import read_plan
 from poet_core.verify import verify
+from poet_solvers.backends import available_backends
 from tests.cli.conftest import write
 from tests.client.conftest import running_service
 from tests.service.conftest import keep_everything_planner
@@ -167,3 +168,12 @@ def test_a_size_without_a_unit_is_refused_with_a_fix(poet, documents):
 def test_a_folder_that_cannot_be_written(poet, documents):
     result = poet("plan", "graph.json", "--device", "mkr1000", "-o", "no/such/folder/plan.json")
     assert (result.code, "file_unwritable" in result.err) == (2, True)
+
+
+def test_a_solver_that_is_not_here_is_named_with_those_that_are(poet, documents):
+    if "gurobi" in available_backends():
+        pytest.skip("Gurobi is installed and licensed here")
+    result = poet("plan", "graph.json", *TIGHT, "--backend", "gurobi", "--json")
+    assert result.code != 0
+    assert result.json["error"]["code"] == "solver_missing"
+    assert "cbc" in result.json["error"]["hint"]

@@ -12,7 +12,12 @@ PuLP builds models here; its own solver classes, status and parsing are not used
 """
 
 from poet_solvers.backends.result import BackendResult, SolveLimits, SolveStatus
-from poet_solvers.backends.solve import BackendName, available_backends, solve_model
+from poet_solvers.backends.solve import (
+    BackendName,
+    available_backends,
+    require_backend,
+    solve_model,
+)
 
 __all__ = [
     "BackendName",
@@ -20,5 +25,6 @@ __all__ = [
     "SolveLimits",
     "SolveStatus",
     "available_backends",
+    "require_backend",
     "solve_model",
 ]

@@ -59,7 +59,7 @@ def solve_model(
     started = time.monotonic()
     limits = limits or SolveLimits()
     _check_limits(limits)
-    label = _label(backend)
+    label = require_backend(backend)
     linear = read_model(model)
     scaled = scale(linear)
     start = None if warm_start is None else _start_point(linear, scaled, warm_start)
@@ -189,8 +189,8 @@ def _check_limits(limits: SolveLimits) -> None:
     raise UsageError(f"{wrong}.", code="limits_invalid", hint="See SolveLimits.")
 
 
-def _label(backend: str) -> str:
-    """Name and version; refuses a solver that is not here."""
+def require_backend(backend: str) -> str:
+    """Name and version. Raises UsageError (`solver_unknown`) and PlanningError (`solver_missing`)."""
     if backend not in _ADAPTERS:
         raise UsageError(
             f"Unknown solver {backend!r}; known are {', '.join(get_args(BackendName))}.",
