@@ -19,8 +19,8 @@ from typing import Any
 from poet_core.plan import Problem, Schedule
 from poet_solvers.evict import judged_cost
 from poet_solvers.greedy import best_greedy_sequence, excess_to_save
+from poet_solvers.native_problem import native_problem, native_start, sequence_of
 from poet_solvers.occurrences import (
-    END,
     Sequence,
     StepModel,
     hold_everything,
@@ -110,28 +110,25 @@ def _search(
     stop: Callable[[], bool] | None,
 ) -> Sequence | None:
     native = importlib.import_module(_NATIVE)
-    storages = sorted(model.persistent)
 
     def poll(answer: Any, _moves: int) -> bool:
         if tell is not None and answer is not None:
-            better = _sequence(model, storages, answer)
+            better = sequence_of(model, answer)
             assert better is not None  # only answers that fit are told
             tell(better)
         return stop is None or not stop()
 
-    places = {number: place for place, (number, _op) in enumerate(start.runs)}
     answer, _moves = native.search(
-        problem=_native_problem(native, model, storages),
-        runs=[op for _number, op in start.runs],
-        paged=sorted((v, places.get(number, len(start.runs))) for v, number in start.paged),
-        start_ram=[int(storage in start.start_ram) for storage in storages],
+        problem=native_problem(native, model),
+        **native_start(model, start),
         seed=limits.seed,
         moves=min(limits.moves, _MOST_MOVES),
         seconds=0.0 if ends is None else max(0.01, ends - time.monotonic()),
         price=_price(model, start),
+        check=False,
         poll=poll,
     )
-    return _sequence(model, storages, answer)
+    return sequence_of(model, answer)
 
 
 def _price(model: StepModel, start: Sequence) -> float:
@@ -143,47 +140,3 @@ def _price(model: StepModel, start: Sequence) -> float:
     overhead += sum(model.page_in_cost[v] for v, _number in start.paged)
     excess = max(1, excess_to_save(model))
     return max(overhead, 1e-3 * base, 1e-300) / excess
-
-
-def _native_problem(native: Any, model: StepModel, storages: list[int]) -> Any:
-    problem, table, values = model.problem, model.table, model.table.values
-    made = native.Problem()
-    made.needed, made.written, made.mutated = (
-        [list(one) for one in part] for part in (table.needed, table.written, table.mutated)
-    )
-    made.workspace = [float(size) for size in model.workspace_bytes]
-    made.op_cost = list(model.op_cost)
-    made.may_rerun = [int(may) for may in model.may_rerun]
-    made.superseders = [list(one) for one in model.superseders]
-    made.touched = [list(op.touches) for op in problem.graph.ops]
-    made.given = [[*op.writes, *op.mutates] for op in problem.graph.ops]
-    made.random = [int(op.random) for op in problem.graph.ops]
-    made.size = [float(value.ram_bytes) for value in values]
-    made.page_in, made.page_out = list(model.page_in_cost), list(model.page_out_cost)
-    made.producer = [value.producer for value in values]
-    made.storage = [value.storage for value in values]
-    made.begins = [v.id for v in values if v.starts_step and not v.persistent]
-    made.persistent = [(table.first_of[s], table.last_of[s]) for s in storages]
-    made.results = list(model.results)
-    made.budget = float(problem.budget.ram_bytes - problem.budget.reserved_bytes)
-    made.page, made.reorder = problem.allowed.page, problem.allowed.reorder
-    made.rematerialize = problem.allowed.rematerialize
-    return made
-
-
-def _sequence(model: StepModel, storages: list[int], answer: Any) -> Sequence | None:
-    """The native answer (cost, runs, paged, start_ram); its cost is below 0 where there is none."""
-    cost, runs, paged, start_ram = answer
-    if cost < 0:
-        return None
-    seen: set[int] = set()
-    numbers: list[int] = []
-    for place, op in enumerate(runs):
-        numbers.append(op if op not in seen else len(model.op_cost) + place)
-        seen.add(op)
-    numbers.append(END)
-    return Sequence(
-        runs=tuple(zip(numbers, runs, strict=False)),
-        paged=frozenset((v, numbers[place]) for v, place in paged),
-        start_ram=frozenset(s for s, held in zip(storages, start_ram, strict=True) if held),
-    )

@@ -1,0 +1,481 @@
+// A sequence of runs with its memory, excess and amounts, kept up to date by six primitives.
+//
+// What poet_solvers/occurrences.py calls a Sequence: runs between START and END, for each use whether
+// it is held since the latest event of its value or paged in, and which persistent storages begin in
+// RAM. Memory at a place is what its run touches, its workspace, and every held gap across it.
+//
+// Invariant: `memory_[place]` is the memory there less the budget, `own_[node]` the part of it that is
+// not held across the boundary before the node, `excess_` the sum of what is above 0. Primitives are
+// journalled and undone in reverse. `broken()` counts values whose first event does not give them.
+
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "problem.hpp"
+
+namespace poet {
+
+enum class Kind : std::uint8_t { use, write, mutate };
+
+struct Event {
+    int node;
+    Kind kind;
+    bool paged;
+    bool held_use() const { return kind == Kind::use && !paged; }
+};
+using Events = std::vector<Event>;
+
+inline double over(double memory) { return memory > 0 ? memory : 0.0; }
+
+class State {
+  public:
+    State(const Problem& problem, const Start& start) : p_(problem) {
+        ops_ = static_cast<int>(p_.needed.size());
+        start_node_ = ops_;
+        end_node_ = ops_ + 1;
+        op_of_.assign(ops_ + 2, -1);
+        place_of_.assign(ops_ + 2, gone);
+        own_.assign(ops_ + 2, 0.0);
+        extra_index_.assign(ops_ + 2, -1);
+        events_.resize(p_.size.size());
+        for (Events& list : events_) list.reserve(8);
+        page_count_.assign(p_.size.size(), 0);
+        ends_of_.assign(p_.size.size(), -1);
+        in_ram_.assign(p_.persistent.size(), 0);
+        for (std::size_t i = 0; i < p_.persistent.size(); ++i) {
+            ends_of_[p_.persistent[i].first] = ends_of_[p_.persistent[i].second] = static_cast<int>(i);
+            if (copies_end(static_cast<int>(i))) add_to(amounts_, p_.out[p_.persistent[i].second]);
+        }
+        for (int op = 0; op < ops_; ++op) op_of_[op] = op;
+        build(start);
+        journal_.clear();
+    }
+
+    // -- what others ask ----------------------------------------------------------------------
+    const Problem& problem() const { return p_; }
+    const Amounts& amounts() const { return amounts_; }
+    double excess() const { return excess_; }
+    bool broken() const { return broken_ != 0; }
+    int changes() const { return static_cast<int>(extras_.size()) + pages_; }
+    const Ints& extras() const { return extras_; }
+    const Ints& order() const { return order_; }
+    const Numbers& memory() const { return memory_; }
+    int length() const { return static_cast<int>(order_.size()); }
+    int place(int node) const { return place_of_[node]; }
+    int op(int node) const { return op_of_[node]; }
+    int ops() const { return ops_; }
+    int end_node() const { return end_node_; }
+    int start_node() const { return start_node_; }
+    bool extra(int node) const { return node > end_node_; }
+    bool begins_in_ram(int i) const { return in_ram_[i] != 0; }
+    int pages_of(int v) const { return page_count_[v]; }
+    int ends_of(int v) const { return ends_of_[v]; }
+    const Events& events(int v) const { return events_[v]; }
+    int place_of(const Event& event) const { return place_of_[event.node]; }
+    // What is held across the boundary before a place, less the budget.
+    double across(int place) const { return memory_[place] - own_[order_[place]]; }
+
+    // The index of the first event of v at or after a place.
+    int lower(int v, int place) const {
+        const Events& list = events_[v];
+        int low = 0, high = static_cast<int>(list.size());
+        while (high - low > 8) {
+            int middle = (low + high) / 2;
+            if (place_of_[list[middle].node] < place) low = middle + 1; else high = middle;
+        }
+        while (low < high && place_of_[list[low].node] < place) ++low;
+        return low;
+    }
+    int index_of(int v, int node) const {
+        const Events& list = events_[v];
+        int count = static_cast<int>(list.size());
+        if (count > 16) {
+            int index = lower(v, place_of_[node]);
+            return index < count && list[index].node == node ? index : -1;
+        }
+        for (int i = 0; i < count; ++i)
+            if (list[i].node == node) return i;
+        return -1;
+    }
+    bool held(int v, int index) const {
+        const Events& list = events_[v];
+        return index > 0 && index < static_cast<int>(list.size()) && list[index].held_use();
+    }
+    bool may_run_before(int op, int place) const {
+        if (!p_.may_rerun[op] || place_of_[op] >= place) return false;
+        for (int later : p_.superseders[op])
+            if (place_of_[later] < place) return false;
+        return true;
+    }
+    // Whether the end of the step costs a page_out of a persistent storage, with so many more pages
+    // of its first and last value.
+    bool copies_end(int i, int more_first = 0, int more_last = 0) const {
+        auto [first, last] = p_.persistent[i];
+        if (first == last) return false;
+        return !in_ram_[i] || page_count_[first] + more_first > 0 || page_count_[last] + more_last > 0;
+    }
+
+    // The places between which a run may stand, both excluded.
+    std::pair<int, int> room(int node) const {
+        int low = 0, high = length() - 1, op = op_of_[node];
+        auto below = [&](int other) { high = std::min(high, place_of_[other]); };
+        auto above = [&](int other) { low = std::max(low, place_of_[other]); };
+        for (int v : p_.needed[op]) {
+            const Events& list = events_[v];
+            if (list[0].node != node) {
+                if (list[0].kind != Kind::use || !list[index_of(v, node)].paged) above(list[0].node);
+            } else if (list.size() > 1 && list[1].held_use()) {
+                below(list[1].node);
+            }
+            if (p_.later[v] >= 0 && p_.producer[p_.later[v]] != op) below(p_.producer[p_.later[v]]);
+        }
+        for (const Ints* given : {&p_.written[op], &p_.mutated[op]}) {
+            for (int v : *given) {
+                const Events& list = events_[v];
+                if (list[0].node == node && list.size() > 1) below(list[1].node);
+                if (p_.later[v] >= 0) below(p_.producer[p_.later[v]]);
+                if (extra(node) || p_.earlier[v] < 0) continue;
+                const Events& before = events_[p_.earlier[v]];
+                for (std::size_t i = before.size(); i-- > 0;)
+                    if (before[i].node != node) { above(before[i].node); break; }
+            }
+        }
+        if (extra(node)) {
+            above(op);
+        } else {
+            if (p_.random_before[op] >= 0) above(p_.random_before[op]);
+            if (p_.random_after[op] >= 0) below(p_.random_after[op]);
+        }
+        return {low, high};
+    }
+
+    // -- primitives ---------------------------------------------------------------------------
+    void run_in(int node, int place) {
+        double memory = place < length() && place > 0 ? across(place) : -p_.budget;
+        double own = 0;
+        if (op_of_[node] >= 0) {
+            own = p_.workspace[op_of_[node]];
+            add_to(amounts_, p_.run[op_of_[node]]);
+        }
+        own_[node] = own;
+        order_.insert(order_.begin() + place, node);
+        memory_.insert(memory_.begin() + place, memory + own);
+        renumber(place);
+        excess_ += over(memory + own);
+        if (extra(node)) {
+            extra_index_[node] = static_cast<int>(extras_.size());
+            extras_.push_back(node);
+        }
+        journal_.push_back({What::run_in, node, place, {}, false});
+    }
+    void run_out(int node) {
+        int place = place_of_[node];
+        excess_ -= over(memory_[place]);
+        if (op_of_[node] >= 0) add_to(amounts_, p_.run[op_of_[node]], -1);
+        order_.erase(order_.begin() + place);
+        memory_.erase(memory_.begin() + place);
+        renumber(place);
+        place_of_[node] = gone;
+        if (extra(node)) {
+            int index = extra_index_[node], last = extras_.back();
+            extras_[index] = last;
+            extra_index_[last] = index;
+            extras_.pop_back();
+        }
+        journal_.push_back({What::run_out, node, place, {}, false});
+    }
+    void event_in(int v, Event event) {
+        if (p_.is_generator(v)) return draw(v, event, true);
+        Events& list = events_[v];
+        broken_ -= is_broken(v);
+        int place = place_of_[event.node], index = lower(v, place);
+        int before = index > 0 ? place_of_[list[index - 1].node] : -1;
+        bool next_held = held(v, index), stays = event.held_use() && before >= 0;
+        double size = p_.size[v];
+        if (next_held) {
+            if (!stays) add(before + 1, event.kind == Kind::mutate ? place + 1 : place, -size);
+        } else {
+            if (event.kind != Kind::mutate) add(place, place + 1, size);
+            if (stays) add(before + 1, place, size);
+            if (index == 0 && !list.empty() && list[0].held_use()) {
+                add(place + 1, place_of_[list[0].node], size);
+                own_[list[0].node] -= size;
+            }
+        }
+        if (!stays && event.kind != Kind::mutate) own_[event.node] += size;
+        list.insert(list.begin() + index, event);
+        if (event.paged) count_page(v, +1);
+        broken_ += is_broken(v);
+        journal_.push_back({What::event_in, v, 0, event, false});
+    }
+    void event_out(int v, int node) {
+        int index = index_of(v, node);
+        Events& list = events_[v];
+        Event event = list[index];
+        if (p_.is_generator(v)) return draw(v, event, false);
+        broken_ -= is_broken(v);
+        int place = place_of_[node];
+        int before = index > 0 ? place_of_[list[index - 1].node] : -1;
+        bool stays = event.held_use() && before >= 0;
+        double size = p_.size[v];
+        bool next_held = held(v, index + 1);
+        list.erase(list.begin() + index);
+        if (next_held && before >= 0) {  // the gap closes over the place
+            if (!stays) add(before + 1, event.kind == Kind::mutate ? place + 1 : place, size);
+        } else {
+            if (event.kind != Kind::mutate) add(place, place + 1, -size);
+            if (stays) add(before + 1, place, -size);
+            if (next_held) {
+                add(place + 1, place_of_[list[0].node], -size);
+                own_[list[0].node] += size;
+            }
+        }
+        if (!stays && event.kind != Kind::mutate) own_[node] -= size;
+        if (event.paged) count_page(v, -1);
+        broken_ += is_broken(v);
+        journal_.push_back({What::event_out, v, 0, event, false});
+    }
+    void flag(int v, int node, bool paged) {
+        int index = index_of(v, node);
+        Events& list = events_[v];
+        if (list[index].paged == paged) return;
+        broken_ -= is_broken(v);
+        list[index].paged = paged;
+        if (index > 0) {
+            double size = paged ? -p_.size[v] : p_.size[v];
+            add(place_of_[list[index - 1].node] + 1, place_of_[node], size);
+            own_[node] -= size;
+        }
+        count_page(v, paged ? +1 : -1);
+        broken_ += is_broken(v);
+        journal_.push_back({What::flag, v, node, {}, !paged});
+    }
+
+    // -- compounds ----------------------------------------------------------------------------
+    void set_ram(int i, bool in_ram) {  // the caller flags the first use
+        auto [first, last] = p_.persistent[i];
+        ram_flag(i, in_ram);
+        if (in_ram) {
+            event_in(first, {start_node_, Kind::write, false});
+            if (index_of(last, end_node_) < 0) event_in(last, {end_node_, Kind::use, false});
+        } else {
+            bool is_result = std::find(p_.results.begin(), p_.results.end(), last) != p_.results.end();
+            if (!is_result) event_out(last, end_node_);
+            event_out(first, start_node_);
+        }
+    }
+    // The events of a run that stands in the order; `paged` are its uses that page in.
+    void touch_all(int node, const int* paged, int count) {
+        int op = op_of_[node];
+        for (int v : p_.needed[op])
+            event_in(v, {node, Kind::use, std::find(paged, paged + count, v) != paged + count});
+        for (int v : p_.written[op]) event_in(v, {node, Kind::write, false});
+        for (int v : p_.mutated[op]) event_in(v, {node, Kind::mutate, false});
+        if (p_.generator[op] >= 0) event_in(p_.generator[op], {node, Kind::write, false});
+    }
+    void untouch_all(int node) {
+        int op = op_of_[node];
+        for (int v : p_.needed[op]) event_out(v, node);
+        for (int v : p_.written[op]) event_out(v, node);
+        for (int v : p_.mutated[op]) event_out(v, node);
+        if (p_.generator[op] >= 0) event_out(p_.generator[op], node);
+    }
+    int insert(int op, int before_node, const int* paged, int count) {
+        int node = new_node(op);
+        run_in(node, place_of_[before_node]);
+        touch_all(node, paged, count);
+        return node;
+    }
+    void remove(int node) {
+        untouch_all(node);
+        run_out(node);
+    }
+    void move(int node, int target) {  // to the boundary before the run that stands at `target` now
+        scratch_.clear();
+        for (int v : p_.needed[op_of_[node]])
+            if (events_[v][index_of(v, node)].paged) scratch_.push_back(v);
+        int place = place_of_[node];
+        remove(node);
+        run_in(node, target > place ? target - 1 : target);
+        touch_all(node, scratch_.data(), static_cast<int>(scratch_.size()));
+    }
+
+    void commit() {
+        recycle(journal_);
+        journal_.clear();
+    }
+    void undo() {
+        steps_.swap(journal_);
+        for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
+            switch (step->what) {
+                case What::run_in: run_out(step->a); break;
+                case What::run_out: run_in(step->a, step->b); break;
+                case What::event_in: event_out(step->a, step->event.node); break;
+                case What::event_out: event_in(step->a, step->event); break;
+                case What::flag: flag(step->a, step->b, step->on); break;
+                case What::ram: ram_flag(step->a, step->on); break;
+            }
+        }
+        recycle(steps_);
+        steps_.clear();
+        journal_.clear();
+    }
+
+    // Amounts are sums of sums: added up afresh now and then, they carry no rounding along.
+    void recount() {
+        amounts_ = {};
+        for (int node : order_)
+            if (op_of_[node] >= 0) add_to(amounts_, p_.run[op_of_[node]]);
+        for (std::size_t v = 0; v < page_count_.size(); ++v) {
+            add_to(amounts_, p_.in[v], page_count_[v]);
+            if (page_count_[v] > 0 && ends_of_[v] < 0) add_to(amounts_, p_.out[v]);
+        }
+        for (std::size_t i = 0; i < p_.persistent.size(); ++i)
+            if (copies_end(static_cast<int>(i))) add_to(amounts_, p_.out[p_.persistent[i].second]);
+    }
+    Answer answer(double cost) const {
+        Answer made;
+        made.cost = cost;
+        for (int node : order_)
+            if (op_of_[node] >= 0) made.runs.push_back(op_of_[node]);
+        for (std::size_t v = 0; v < events_.size(); ++v)
+            for (const Event& event : events_[v])
+                if (event.paged) {
+                    int place = place_of_[event.node] - 1;
+                    made.paged.emplace_back(static_cast<int>(v), place, place);
+                }
+        made.start_ram = in_ram_;
+        return made;
+    }
+
+  private:
+    enum class What : std::uint8_t { run_in, run_out, event_in, event_out, flag, ram };
+    struct Step {
+        What what;
+        int a, b;
+        Event event;
+        bool on;
+    };
+    static constexpr int gone = -1, recycled = -2;
+
+    const Problem& p_;
+    int ops_ = 0, start_node_ = 0, end_node_ = 0;
+    int broken_ = 0, pages_ = 0;
+    double excess_ = 0;
+    Amounts amounts_{};
+    Ints op_of_, place_of_, order_, extras_, extra_index_, free_, page_count_, ends_of_, in_ram_, scratch_;
+    Numbers memory_, own_;
+    std::vector<Events> events_;
+    std::vector<Step> journal_, steps_;
+
+    void build(const Start& start) {
+        run_in(start_node_, 0);
+        for (int v : p_.begins) event_in(v, {start_node_, Kind::write, false});
+        Ints nodes;
+        std::vector<char> seen(ops_, 0);
+        for (int op : start.runs) {
+            int node = seen[op] ? new_node(op) : op;
+            seen[op] = 1;
+            nodes.push_back(node);
+            run_in(node, length());
+        }
+        nodes.push_back(end_node_);
+        run_in(end_node_, length());
+        for (std::size_t i = 0; i < p_.persistent.size(); ++i)
+            if (start.start_ram[i]) set_ram(static_cast<int>(i), true);
+        for (int v : p_.results)
+            if (index_of(v, end_node_) < 0) event_in(v, {end_node_, Kind::use, false});
+        for (int node : nodes)
+            if (node != end_node_) touch_all(node, nullptr, 0);
+        for (auto [v, place] : start.paged) flag(v, nodes[place], true);
+        for (auto [first, last] : p_.persistent) {
+            const Events& list = events_[first];
+            if (!list.empty() && list[0].kind == Kind::use) flag(first, list[0].node, true);
+        }
+    }
+    void recycle(const std::vector<Step>& steps) {
+        for (const Step& step : steps) {
+            bool run = step.what == What::run_in || step.what == What::run_out;
+            if (run && extra(step.a) && place_of_[step.a] == gone) {
+                place_of_[step.a] = recycled;
+                free_.push_back(step.a);
+            }
+        }
+    }
+    void add(int from, int until, double size) {
+        double change = 0, *memory = memory_.data();
+#pragma omp simd reduction(+ : change)
+        for (int i = from; i < until; ++i) {
+            double old = memory[i], now = old + size;
+            change += (now > 0 ? now : 0.0) - (old > 0 ? old : 0.0);
+            memory[i] = now;
+        }
+        excess_ += change;
+    }
+    void renumber(int from) {
+        for (int i = from, count = length(); i < count; ++i) place_of_[order_[i]] = i;
+    }
+    // A run of a random op comes or goes: the state of the generator is in use from first to last.
+    void draw(int v, Event event, bool comes) {
+        Events& list = events_[v];
+        double size = p_.size[v];
+        auto count = [&](double sign) {
+            if (list.size() < 2) return;
+            add(place_of_[list.front().node], place_of_[list.back().node] + 1, sign * size);
+            own_[list.front().node] += sign * size;
+        };
+        count(-1);
+        int index = lower(v, place_of_[event.node]);
+        if (comes) list.insert(list.begin() + index, event); else list.erase(list.begin() + index);
+        count(+1);
+        journal_.push_back({comes ? What::event_in : What::event_out, v, 0, event, false});
+    }
+    int is_broken(int v) const {
+        const Events& list = events_[v];
+        if (list.empty() || list[0].kind != Kind::use) return 0;
+        int i = ends_of_[v];
+        return !(list[0].paged && i >= 0 && p_.persistent[i].first == v);
+    }
+    void ram_flag(int i, bool in_ram) {
+        int last = p_.persistent[i].second;
+        if (copies_end(i)) add_to(amounts_, p_.out[last], -1);
+        in_ram_[i] = in_ram;
+        if (copies_end(i)) add_to(amounts_, p_.out[last]);
+        journal_.push_back({What::ram, i, 0, {}, !in_ram});
+    }
+    void count_page(int v, int change) {
+        int i = ends_of_[v];
+        if (i >= 0) {
+            int last = p_.persistent[i].second;
+            if (copies_end(i)) add_to(amounts_, p_.out[last], -1);
+            page_count_[v] += change;
+            if (copies_end(i)) add_to(amounts_, p_.out[last]);
+        } else {
+            if (page_count_[v] == (change > 0 ? 0 : 1)) add_to(amounts_, p_.out[v], change);
+            page_count_[v] += change;
+        }
+        pages_ += change;
+        add_to(amounts_, p_.in[v], change);
+    }
+    int new_node(int op) {
+        int node;
+        if (free_.empty()) {
+            node = static_cast<int>(op_of_.size());
+            op_of_.push_back(op);
+            place_of_.push_back(gone);
+            own_.push_back(0.0);
+            extra_index_.push_back(-1);
+        } else {
+            node = free_.back();
+            free_.pop_back();
+            op_of_[node] = op;
+        }
+        return node;
+    }
+};
+
+}  // namespace poet
