@@ -12,7 +12,8 @@ import pytest
 from poet_core.plan import Allowed, Do, Objective, Problem, Schedule
 from poet_core.simulate import Judgement, simulate
 from poet_solvers.bounds.any_order import AnyOrderCover, any_order_cover
-from poet_solvers.bounds.prove import Relaxation, lp_bound, milp_bound, relax
+from poet_solvers.bounds.prove import lp_bound, milp_bound
+from poet_solvers.bounds.relaxation import Relaxation, relax
 from poet_solvers.bounds.rows import Rows
 from poet_solvers.evict import best_evict_schedule
 from poet_solvers.greedy import greedy_schedule

@@ -15,7 +15,8 @@ from poet_solvers.backends import SolveLimits, solve_model
 from poet_solvers.bounds.checkpoints import choose_checkpoints, over_budget_bytes
 from poet_solvers.bounds.prices import least_prices
 from poet_solvers.bounds.proof import Proof
-from poet_solvers.bounds.prove import lp_bound, milp_bound, relax
+from poet_solvers.bounds.prove import lp_bound, milp_bound
+from poet_solvers.bounds.relaxation import relax
 from poet_solvers.bounds.rows import ONE, Rows, round_down
 from poet_solvers.values import value_table
 from tests.solvers.milp_cases import unit_chain

@@ -15,6 +15,7 @@ time and energy are left out, which only lowers the optimum.
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import dataclass
 
 from poet_core.plan import Problem
 from poet_solvers.bounds.prices import Prices
@@ -23,10 +24,24 @@ from poet_solvers.bounds.segments import Segments
 from poet_solvers.values import Value, ValueTable
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstRun:
+    """The rows, and which columns (or constants) stand for what. Costs are what comes on top of
+    every op once."""
+
+    rows: Rows
+    start_ram: dict[int, Sum]
+    start_flash: dict[int, Sum]
+    saved: dict[int, Sum]
+    again: dict[tuple[int, int], Sum]
+    page_in: dict[tuple[int, int], Sum]
+    hold: dict[tuple[int, int], Sum]
+
+
 def first_run_relaxation(
     problem: Problem, table: ValueTable, prices: Prices, segments: Segments
-) -> Rows:
-    """The rows of the relaxation; its costs are what comes on top of every op once."""
+) -> FirstRun:
+    """The relaxation of a problem at the checkpoints of `segments`."""
     return _Builder(problem, table, prices, segments).build()
 
 
@@ -47,7 +62,7 @@ class _Builder:
         self._page_in: dict[tuple[int, int], Sum] = {}
         self._hold: dict[tuple[int, int], Sum] = {}
 
-    def build(self) -> Rows:
+    def build(self) -> FirstRun:
         self._decide()
         for value in self._table.values:
             self._follow(value)
@@ -55,7 +70,15 @@ class _Builder:
         if self._segments.chains:
             self._inputs_of_reruns()
         self._memory()
-        return self._rows
+        return FirstRun(
+            rows=self._rows,
+            start_ram=self._start_ram,
+            start_flash=self._start_flash,
+            saved=self._saved,
+            again=self._again,
+            page_in=self._page_in,
+            hold=self._hold,
+        )
 
     def _decide(self) -> None:
         """Every column, or the constant that stands in its place."""

@@ -15,13 +15,8 @@ from dataclasses import replace
 from poet_core.plan import Bound, Do, HoldsFor, Objective, Problem, Schedule
 from poet_solvers.backends import BackendName, SolveLimits
 from poet_solvers.bounds.any_order import AnyOrderCover, any_order_cover
-from poet_solvers.bounds.prove import (
-    MOST_CHECKPOINTS,
-    Relaxation,
-    lp_bound,
-    milp_bound,
-    relax,
-)
+from poet_solvers.bounds.prove import lp_bound, milp_bound
+from poet_solvers.bounds.relaxation import MOST_CHECKPOINTS, Relaxation, relax
 
 # Costs are sums of floats in the judge and exact here.
 _ROUNDING = 1e-9

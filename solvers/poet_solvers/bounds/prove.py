@@ -1,19 +1,18 @@
-"""Lower bounds from the first-run relaxation: an LP bound in exact arithmetic, then a MILP's.
+"""Lower bounds from a relaxation: an LP bound in exact arithmetic, a MILP's bound with its point.
 
     lp_bound    HiGHS hints at multipliers, `Rows.bound` computes what they prove     (proven here)
-    milp_bound  the same rows with whole numbers, what CBC or HiGHS says it proved    (claimed)
+    solve       the same rows with whole numbers, what CBC or HiGHS says it proved    (claimed)
 
-Both hold for every schedule whose first runs are in document order (of any order for the any-order
-cover), limits on time, energy and
-flash notwithstanding: those only make schedules dearer.
+They hold for every schedule that the relaxation speaks of.
 """
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Protocol
 
-from poet_core.plan import Bound, HoldsFor, Problem
+from poet_core.plan import Bound, HoldsFor
 from poet_solvers.backends import (
     BackendName,
     SolveLimits,
@@ -21,67 +20,37 @@ from poet_solvers.backends import (
     available_backends,
     solve_model,
 )
-from poet_solvers.bounds.any_order import AnyOrderCover
-from poet_solvers.bounds.checkpoints import choose_checkpoints, over_budget_bytes
-from poet_solvers.bounds.first_run import first_run_relaxation
-from poet_solvers.bounds.prices import Prices, least_prices
+from poet_solvers.bounds.prices import Prices
 from poet_solvers.bounds.rows import Rows, round_down
-from poet_solvers.bounds.segments import Segments, lay_out
-from poet_solvers.values import value_table
 
-# Measured on 2 cores: an LP of this many columns takes HiGHS a second or two.
-MOST_COLUMNS = 20_000
-MOST_CHECKPOINTS = 256
+
+class Relaxed(Protocol):
+    """What is proven with: a `Relaxation` or an `AnyOrderCover`."""
+
+    @property
+    def prices(self) -> Prices: ...
+
+    @property
+    def rows(self) -> Rows: ...
+
+    @property
+    def holds_for(self) -> HoldsFor: ...
+
+    @property
+    def name(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Relaxation:
-    """The first-run relaxation of a problem, as it will be solved."""
+class Solved:
+    """How a MILP ended: its bound, and the solver's best point by column, where it has them."""
 
-    problem: Problem
-    prices: Prices
-    segments: Segments
-    rows: Rows
-
-    @property
-    def holds_for(self) -> HoldsFor:
-        """Schedules whose first runs are in document order."""
-        return HoldsFor.GIVEN_ORDER
-
-    @property
-    def name(self) -> str:
-        """What a bound says of it."""
-        kind = "first-run relaxation" if self.segments.chains else "cover relaxation"
-        return f"{kind} at {len(self.segments.checkpoints)} checkpoints"
-
-
-def relax(
-    problem: Problem,
-    *,
-    chains: bool,
-    most_checkpoints: int = MOST_CHECKPOINTS,
-    most_columns: int = MOST_COLUMNS,
-) -> Relaxation:
-    """The relaxation of `problem` at as many checkpoints as about `most_columns` columns allow.
-
-    With `chains` a second run needs its inputs, without (the cover) it needs nothing.
-    """
-    table = value_table(problem.graph, problem.budget)
-    prices = least_prices(problem)
-    excess = over_budget_bytes(problem, table)
-    most = most_checkpoints
-    while True:
-        checkpoints = choose_checkpoints(excess, most)
-        segments = lay_out(problem, table, prices, checkpoints, chains=chains)
-        if segments.columns <= most_columns or len(checkpoints) <= 1:
-            break
-        most = len(checkpoints) // 2
-    rows = first_run_relaxation(problem, table, prices, segments)
-    return Relaxation(problem=problem, prices=prices, segments=segments, rows=rows)
+    status: SolveStatus
+    bound: Bound | None = None
+    point: tuple[float, ...] | None = None
 
 
 def lp_bound(
-    relaxation: Relaxation | AnyOrderCover,
+    relaxation: Relaxed,
     limits: SolveLimits | None = None,
     cancel: threading.Event | None = None,
 ) -> Bound | None:
@@ -102,21 +71,44 @@ def lp_bound(
     )
 
 
+def solve(
+    relaxation: Relaxed,
+    backend: BackendName = "cbc",
+    limits: SolveLimits | None = None,
+    cancel: threading.Event | None = None,
+    start: dict[int, float] | None = None,
+) -> Solved:
+    """The relaxation with whole numbers. `start`: values by column, to begin with."""
+    rows = relaxation.rows
+    if rows.contradiction:
+        return Solved(status=SolveStatus.INFEASIBLE)
+    if not rows.rows:  # every column is free to be nothing
+        return Solved(status=SolveStatus.OPTIMAL, point=(0.0,) * len(rows.costs))
+    result = solve_model(
+        rows.to_pulp(whole=True),
+        backend=backend,
+        limits=limits,
+        warm_start=None if start is None else {f"v{n}": value for n, value in start.items()},
+        cancel=cancel,
+    )
+    point = None
+    if result.values:  # a column that is in no row and costs nothing is not in the model either
+        point = tuple(result.values.get(f"v{n}", 0.0) for n in range(len(rows.costs)))
+    bound = None
+    if result.status is not SolveStatus.INFEASIBLE and result.bound is not None:
+        bound = Bound(
+            value=float(relaxation.prices.base) + max(0.0, result.bound),
+            holds_for=relaxation.holds_for,
+            by=f"{relaxation.name}, MILP, claimed by {result.backend}",
+        )
+    return Solved(status=result.status, bound=bound, point=point)
+
+
 def milp_bound(
-    relaxation: Relaxation | AnyOrderCover,
+    relaxation: Relaxed,
     backend: BackendName = "cbc",
     limits: SolveLimits | None = None,
     cancel: threading.Event | None = None,
 ) -> Bound | None:
     """What `backend` claims for the relaxation with whole numbers; None where it claims nothing."""
-    rows = relaxation.rows
-    if not rows.rows or rows.contradiction:
-        return None
-    result = solve_model(rows.to_pulp(whole=True), backend=backend, limits=limits, cancel=cancel)
-    if result.status is SolveStatus.INFEASIBLE or result.bound is None or result.bound <= 0:
-        return None
-    return Bound(
-        value=float(relaxation.prices.base) + result.bound,
-        holds_for=relaxation.holds_for,
-        by=f"{relaxation.name}, MILP, claimed by {result.backend}",
-    )
+    return solve(relaxation, backend, limits, cancel).bound

@@ -1,17 +1,43 @@
-"""Prover: bounds for the best schedule on the desk (founder's skeleton; the prover helper replaces it)."""
+"""The prover: lower bounds for the best plan at the desk, and plans that fall out on the way.
+
+    first   the any-order cover's LP: a tenth of a second, for every order
+    run     for the order of the best plan: its ladder (ladder.py), until bound = plan
+
+It follows the best plan: where that comes to have another order for longer than a moment, the solve
+in hand is dropped and the other order's ladder goes on. Nothing raises where a solver fails: there is
+then no bound. Solvers are children that end with the call.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
+from collections.abc import Callable, Iterator
 
 from poet_core.plan import Problem
 from poet_solvers.backends import BackendName, SolveLimits
-from poet_solvers.bounds.proof import Proof
+from poet_solvers.bounds.any_order import any_order_cover
+from poet_solvers.bounds.ladder import Ladder
+from poet_solvers.bounds.orders import in_order
+from poet_solvers.bounds.prove import lp_bound
 from poet_solvers.desk import Desk
+
+# How long the best plan must have another order before the solve in hand is dropped for it.
+_STABLE_SECONDS = 0.7
+_WATCH_SECONDS = 0.05
+_FIRST_SECONDS = 2.0
+_MOST_LADDERS = 8
+
+Order = tuple[int, ...]
+
+
+def _never() -> bool:
+    return False
 
 
 class Prover:
-    """The LP, then the MILPs of the first-run relaxation."""
+    """Bounds for one problem; it keeps a ladder for each order that it met lately."""
 
     def __init__(
         self,
@@ -21,19 +47,73 @@ class Prover:
         limits: SolveLimits,
         cancel: threading.Event | None = None,
     ) -> None:
-        self._proof = Proof(problem, backend, limits, cancel)
+        self._problem, self._backend, self._limits = problem, backend, limits
+        self._cancel = cancel or threading.Event()
+        self._ladders: dict[Order, Ladder | None] = {}
 
     def first(self, desk: Desk) -> None:
-        """Cheap bounds."""
-        best = desk.best()
-        if best is not None:
-            self._proof.by_lp(best.cost, desk.left_seconds())
-            desk.take(self._proof.bound)
+        """The bound of any order."""
+        with self._watch(desk, None) as stop:
+            seconds = min(_FIRST_SECONDS, desk.left_seconds())
+            limits = SolveLimits(
+                wall_seconds=max(0.1, seconds), threads=1, memory_bytes=self._limits.memory_bytes
+            )
+            desk.take(lp_bound(any_order_cover(self._problem), limits, stop))
 
-    def run(self, desk: Desk) -> None:
-        """Stronger bounds."""
+    def run(self, desk: Desk, more: Callable[[], bool] = _never) -> None:
+        """Until the desk is done, or nothing is left to do and `more` (whether better plans may
+        still come) says no."""
+        while not desk.done():
+            order = self._order(desk)
+            ladder = self._ladder(order)
+            if desk.met() or ladder is None or ladder.finished:
+                if not more():
+                    return
+                time.sleep(_WATCH_SECONDS)
+                continue
+            with self._watch(desk, order) as stop:
+                found = ladder.climb(desk.left_seconds(), stop)
+            desk.take(found.bound, order)
+            desk.offer("first-run relaxation", found.schedule)
+
+    def _order(self, desk: Desk) -> Order:
         best = desk.best()
-        if best is not None:
-            self._proof.by_milp(best.cost, best.schedule, desk.left_seconds())
-            desk.take(self._proof.bound)
-            desk.take(self._proof.bound_for(best.schedule))
+        return best.order if best is not None else tuple(range(len(self._problem.graph.ops)))
+
+    def _ladder(self, order: Order) -> Ladder | None:
+        """None where a relaxation cannot speak of that order."""
+        if order not in self._ladders:
+            while len(self._ladders) >= _MOST_LADDERS:
+                del self._ladders[next(iter(self._ladders))]
+            ordered = in_order(self._problem, order)
+            ladder = Ladder(ordered, self._backend, self._limits) if ordered is not None else None
+            self._ladders[order] = ladder
+        return self._ladders[order]
+
+    @contextlib.contextmanager
+    def _watch(self, desk: Desk, order: Order | None) -> Iterator[threading.Event]:
+        """An event that is set once the solve in hand is of no more use."""
+        stop, over = threading.Event(), threading.Event()
+        watcher = threading.Thread(
+            target=self._look, args=(desk, order, stop, over), name="poet-prover-watch", daemon=True
+        )
+        watcher.start()
+        try:
+            yield stop
+        finally:
+            over.set()
+            watcher.join()
+
+    def _look(
+        self, desk: Desk, order: Order | None, stop: threading.Event, over: threading.Event
+    ) -> None:
+        other_since: float | None = None
+        while not over.wait(_WATCH_SECONDS):
+            other = order is not None and self._order(desk) != order
+            now = time.monotonic()
+            other_since = (other_since or now) if other else None
+            moved_on = other_since is not None and now - other_since > _STABLE_SECONDS
+            met = order is not None and desk.met()
+            if moved_on or met or desk.done() or self._cancel.is_set():
+                stop.set()
+                return

@@ -32,6 +32,10 @@ class Sum:
     def __add__(self, other: Sum) -> Sum:
         return Sum(self.constant + other.constant, self.columns + other.columns)
 
+    def at(self, point: Sequence[float]) -> float:
+        """Its value at a point given by column."""
+        return self.constant + sum(point[column] for column in self.columns)
+
 
 ZERO, ONE = Sum(), Sum(1)
 
