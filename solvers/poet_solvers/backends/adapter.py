@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ _OUT_OF_MEMORY = (
     "failed to map segment",
     "Memory allocation still failed",
 )
+_KILLED = "The solver was killed from outside, as the kernel does when memory is short."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +76,11 @@ def limit_status(status: SolveStatus, *, has_point: bool) -> SolveStatus:
 
 def crash_answer(process: ProcessResult) -> Answer:
     """The answer of a solver that left none."""
-    # 137: killed by SIGKILL, and not by us, which is what the kernel does when memory is short.
-    if process.exit_status == 137 or any(sign in process.log for sign in _OUT_OF_MEMORY):
+    if any(sign in process.log for sign in _OUT_OF_MEMORY):
+        return Answer(status=SolveStatus.MEMORY, message=SolveStatus.MEMORY.sentence)
+    if process.exit_status == 128 + signal.SIGKILL:  # and not by us
+        return Answer(status=SolveStatus.MEMORY, message=_KILLED)
+    if process.crashed_near_cap:
         return Answer(status=SolveStatus.MEMORY, message=SolveStatus.MEMORY.sentence)
     return Answer(
         status=SolveStatus.FAILED,

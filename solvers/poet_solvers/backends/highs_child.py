@@ -25,16 +25,19 @@ def main(job_path: str) -> None:
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     new_solver: Callable[[], Any] = highspy.Highs  # untyped where all the rest of highspy is typed
     solver = new_solver()
+    # Before its limits are set: a reader that runs out of time leaves an empty model, and that is
+    # optimal.
+    whole = solver.readModel(job["model"]) != highspy.HighsStatus.kError
     for option, value in _options(job).items():
         solver.setOptionValue(option, value)
-    solver.readModel(job["model"])
+    solver.setOptionValue("time_limit", _left(job, started))
     if job["start"] is not None:
         _give_start(solver, job["start"])
-    solver.run()
+    if whole:
+        solver.run()
     if solver.getModelStatus() == highspy.HighsModelStatus.kUnboundedOrInfeasible:
-        left = job["wall_seconds"] - (time.monotonic() - started)
         solver.setOptionValue("presolve", "off")
-        solver.setOptionValue("time_limit", max(0.0, left))
+        solver.setOptionValue("time_limit", _left(job, started))
         solver.run()
     answer_path = Path(job["answer"])
     aside = answer_path.with_suffix(".part")
@@ -44,7 +47,6 @@ def main(job_path: str) -> None:
 
 def _options(job: dict[str, Any]) -> dict[str, Any]:
     return {
-        "time_limit": job["wall_seconds"],
         "mip_rel_gap": job["relative_gap"],
         "mip_abs_gap": 0.0,
         "mip_feasibility_tolerance": _TOLERANCE,
@@ -52,6 +54,10 @@ def _options(job: dict[str, Any]) -> dict[str, Any]:
         "threads": job["threads"],
         "random_seed": job["seed"],
     }
+
+
+def _left(job: dict[str, Any], started: float) -> float:
+    return max(0.0, float(job["wall_seconds"]) - (time.monotonic() - started))
 
 
 def _give_start(solver: Any, start: list[list[float]]) -> None:

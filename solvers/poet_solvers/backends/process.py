@@ -32,6 +32,7 @@ _FIRST_POLL_SECONDS = 0.002
 _LAST_POLL_SECONDS = 0.1
 _LOG_TAIL_BYTES = 8192
 _LOG_NAME = "solver.log"
+_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 
 
 class ProcessEnd(Enum):
@@ -44,11 +45,21 @@ class ProcessEnd(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessResult:
-    """`exit_status` is the solver's own, or 128 + the signal that ended it."""
+    """`exit_status` is the solver's own, or 128 + the signal that ended it; `peak_memory_bytes` the
+    most that it held in RAM, None where nobody was left to note it; `cap_bytes` its address space."""
 
     end: ProcessEnd
     exit_status: int
     log: str
+    peak_memory_bytes: int | None = None
+    cap_bytes: int | None = None
+
+    @property
+    def crashed_near_cap(self) -> bool:
+        """Whether it died as solvers do that do not look whether an allocation succeeded."""
+        if self.cap_bytes is None or self.exit_status - 128 not in _CRASHES:
+            return False
+        return self.peak_memory_bytes is None or 2 * self.peak_memory_bytes > self.cap_bytes
 
 
 @contextlib.contextmanager
@@ -94,6 +105,8 @@ def run_solver(
         end=_how(process.returncode, cancelled),
         exit_status=process.returncode,
         log=log_path.read_text(encoding="utf-8", errors="replace").replace(str(folder), "."),
+        peak_memory_bytes=_peak_in(folder),
+        cap_bytes=memory_bytes,
     )
 
 
@@ -132,6 +145,13 @@ def _how(exit_status: int, cancelled: bool) -> ProcessEnd:
     if exit_status == supervisor.WALL_LIMIT_EXIT:
         return ProcessEnd.KILLED_AT_LIMIT
     return ProcessEnd.EXITED
+
+
+def _peak_in(folder: Path) -> int | None:
+    try:
+        return int((folder / supervisor.PEAK_NAME).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
 
 
 def _environment() -> dict[str, str]:

@@ -39,7 +39,7 @@ class SolveLimits:
     """What one solve may use.
 
     `relative_gap` 0 asks for a full proof (solvers stop at about 1e-9 relative). `memory_bytes`
-    caps the solver's address space. `wall_seconds` covers everything from the call on; the solver
+    caps the solver's address space; a solve that needs more ends as MEMORY. `wall_seconds` covers everything from the call on; the solver
     is told to stop then, and killed two seconds later if it has not. `moves` is the local search's
     share of a `solve` (with it the answer is the same every time); solvers ignore it.
     """
@@ -61,6 +61,7 @@ class BackendResult:
     minimisation, at least in a maximisation, None where it claims nothing. `values` holds every
     variable of the model by its name. `duals` holds the dual values of the rows by name where the
     model has no integers and the solver says them (HiGHS does); they are a claim like the rest.
+    `peak_memory_bytes` is the most RAM that the solver's process held (10 MB at least).
     """
 
     status: SolveStatus
@@ -71,6 +72,7 @@ class BackendResult:
     backend: str
     message: str
     log_tail: str
+    peak_memory_bytes: int | None = None
     duals: Mapping[str, float] = field(default_factory=dict)
 
     @property

@@ -16,12 +16,19 @@ from typing import Literal, get_args
 import pulp
 
 from poet_core.errors import PlanningError, UsageError
+from poet_core.units import format_bytes
 from poet_solvers.backends.adapter import MODEL_NAME, Adapter, Answer
 from poet_solvers.backends.cbc import CbcAdapter
 from poet_solvers.backends.gurobi import GurobiAdapter
 from poet_solvers.backends.highs import HighsAdapter
 from poet_solvers.backends.model_file import LinearModel, read_model, write_mps
-from poet_solvers.backends.process import ProcessEnd, log_tail, private_folder, run_solver
+from poet_solvers.backends.process import (
+    ProcessEnd,
+    ProcessResult,
+    log_tail,
+    private_folder,
+    run_solver,
+)
 from poet_solvers.backends.result import BackendResult, SolveLimits, SolveStatus
 from poet_solvers.backends.scaling import Scaled, scale
 
@@ -85,7 +92,7 @@ def solve_model(
         proof_asked=limits.relative_gap == 0.0,
         seconds=time.monotonic() - started,
         backend=label,
-        log=log_tail(process.log),
+        process=process,
     )
 
 
@@ -97,12 +104,17 @@ def _result(
     proof_asked: bool,
     seconds: float,
     backend: str,
-    log: str,
+    process: ProcessResult,
 ) -> BackendResult:
     values: dict[str, float] = {}
     objective = None
     status, message = _told_apart(model, answer), answer.message
-    if status.has_solution and answer.point is not None:
+    if status is SolveStatus.MEMORY:
+        message = _with_figures(message, process)
+    if status.has_solution and answer.point is None:
+        status = SolveStatus.FAILED
+        message = f"{backend} claims a solution and gave none ({answer.message})"
+    elif answer.point is not None and status.has_solution:
         point = _rounded(model, scaled.point_back(answer.point))
         broken = model.broken_rule(point)
         if broken is None:
@@ -124,9 +136,19 @@ def _result(
         seconds=seconds,
         backend=backend,
         message=message,
-        log_tail=log,
+        log_tail=log_tail(process.log),
+        peak_memory_bytes=process.peak_memory_bytes,
         duals=_duals(model, scaled, answer),
     )
+
+
+def _with_figures(message: str, process: ProcessResult) -> str:
+    parts = []
+    if process.cap_bytes is not None:
+        parts.append(f"the cap was {format_bytes(process.cap_bytes)} of address space")
+    if process.peak_memory_bytes is not None:
+        parts.append(f"it held {format_bytes(process.peak_memory_bytes)} of RAM at most")
+    return f"{message.removesuffix('.')}: {'; '.join(parts)}." if parts else message
 
 
 def _duals(model: LinearModel, scaled: Scaled, answer: Answer) -> dict[str, float]:

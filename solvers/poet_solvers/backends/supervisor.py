@@ -1,10 +1,13 @@
 """The small process between us and a solver; run as a script, stdlib only.
 
+    cd FOLDER
     python -I -S supervisor.py PARENT_PID WALL_SECONDS MEMORY_BYTES FOLDER -- SOLVER ARGUMENTS...
 
 Invariant: however things end (the solver finishes, hangs or explodes; the parent kills us politely,
 or is itself killed without a chance to clean up), the solver does not outlive this process by more
-than a moment, and when the parent is gone FOLDER is removed here. MEMORY_BYTES 0 means no cap.
+than a moment, and when the parent is gone FOLDER is removed here. MEMORY_BYTES 0 means no cap. The
+most RAM that the solver held is left in PEAK_NAME: never less than the 10 MB of this small Python,
+as whose copy it begins.
 Exit status: the solver's own, 128 + the signal that killed it, or one of the two below.
 """
 
@@ -20,9 +23,11 @@ import time
 
 WALL_LIMIT_EXIT = 200
 STOPPED_EXIT = 201
+PEAK_NAME = "peak_memory_bytes"
 
 _PARENT_CHECK_SECONDS = 0.2
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage(2)'s ru_maxrss, in bytes
 
 
 def main(arguments: list[str]) -> int:
@@ -58,14 +63,24 @@ def _watch(solver: int, ended: int, parent: int, deadline: float) -> int:
         if os.getppid() != parent:
             return STOPPED_EXIT
         if select.select([ended], [], [], min(left, _PARENT_CHECK_SECONDS))[0]:
-            status = os.waitstatus_to_exitcode(os.waitpid(solver, 0)[1])
+            status = _reap(solver)
             return status if status >= 0 else 128 - status
 
 
 def _kill_and_reap(solver: int) -> None:
     with contextlib.suppress(ProcessLookupError, ChildProcessError):
         os.kill(solver, signal.SIGKILL)
-        os.waitpid(solver, 0)
+        _reap(solver)
+
+
+def _reap(solver: int) -> int:
+    """Waits for the solver, notes what it held; its exit status, or minus the signal."""
+    _, status, usage = os.wait4(solver, 0)
+    with contextlib.suppress(OSError):  # a full disk, or no folder any more
+        note = os.open(PEAK_NAME, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.write(note, str(usage.ru_maxrss * _RSS_UNIT).encode())
+        os.close(note)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _become_solver(command: list[str], supervisor: int, memory_bytes: int) -> None:
