@@ -1,0 +1,155 @@
+"""One point of a frontier, in whatever process or thread an executor has.
+
+Tasks and answers can be pickled. A process cannot hear a `threading.Event` of another one, so the
+caller keeps a small file as long as answers are wanted: when it goes, every worker that watches it
+stops within a second and answers with its best plan so far.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from poet_core.errors import BudgetError, PlanningError
+from poet_core.plan import Plan, Problem, Schedule
+from poet_solvers.backends import BackendName, SolveLimits
+from poet_solvers.frontier_points import PointEnding
+from poet_solvers.portfolio import PlannerName, solve
+from poet_solvers.solution import Ending
+
+_LOOK_SECONDS = 0.1
+# Endings that more time would not change.
+_SETTLED = frozenset({Ending.FITS, Ending.PROVEN, Ending.EXHAUSTED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointTask:
+    """A problem with its budget, and how to look for its plan."""
+
+    problem: Problem
+    limits: SolveLimits
+    backend: BackendName
+    planner: PlannerName
+    start: Schedule | None = None
+    wanted_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PointAnswer:
+    """What came of a task. `whole`: it had all the time of its limits or needed no more;
+    `settled`: it needed no more."""
+
+    ending: PointEnding
+    plan: Plan | None = None
+    error: str = ""
+    error_code: str = ""
+    whole: bool = True
+    settled: bool = False
+
+
+def solve_point(task: PointTask, cancel: threading.Event | None = None) -> PointAnswer:
+    """Solve a task here. What a planner may say instead of a plan becomes part of the answer."""
+    cancel = cancel or threading.Event()
+    with _watching(task.wanted_file, cancel):
+        try:
+            solution = solve(
+                task.problem,
+                task.limits,
+                cancel=cancel,
+                backend=task.backend,
+                planner=task.planner,
+                start=task.start,
+            )
+        except BudgetError as error:
+            return PointAnswer(
+                ending=PointEnding.IMPOSSIBLE,
+                error=error.message,
+                error_code=error.code,
+                settled=True,
+            )
+        except PlanningError as error:
+            return PointAnswer(
+                ending=PointEnding.NOT_TRIED
+                if error.code == "cancelled"
+                else PointEnding.UNDECIDED,
+                error=error.message,
+                error_code=error.code,
+                whole=not cancel.is_set(),
+            )
+    settled = solution.ending in _SETTLED
+    return PointAnswer(
+        ending=PointEnding.PLANNED,
+        plan=solution.plan(),
+        whole=settled or not cancel.is_set(),
+        settled=settled,
+    )
+
+
+class Wanted:
+    """The file that says that answers are wanted; `drop` takes it away."""
+
+    def __init__(self) -> None:
+        number, self.name = tempfile.mkstemp(prefix="poet-frontier-", suffix=".wanted")
+        os.close(number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.drop()
+
+    def drop(self) -> None:
+        """Tell every worker to come to its end."""
+        with contextlib.suppress(OSError):
+            Path(self.name).unlink()
+
+
+@contextlib.contextmanager
+def _watching(wanted_file: str | None, cancel: threading.Event) -> Iterator[None]:
+    """Sets `cancel` when the file is gone."""
+    if wanted_file is None:
+        yield
+        return
+    path, over = Path(wanted_file), threading.Event()
+    if not path.exists():
+        cancel.set()
+
+    def watch() -> None:
+        while not over.wait(_LOOK_SECONDS):
+            if not path.exists():
+                cancel.set()
+                return
+
+    thread = threading.Thread(target=watch, name="frontier-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+class Here(Executor):
+    """The executor of one who gave none: each task is done when `submit` returns."""
+
+    def __init__(self, cancel: threading.Event) -> None:
+        self._cancel = cancel
+
+    def submit(self, work: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Do the work now; its exceptions are raised here."""
+        future: Future[Any] = Future()
+        future.set_result(work(*arguments, cancel=self._cancel, **named))
+        return future
