@@ -33,6 +33,8 @@ class Chains:
     """Looks for chains on a timeline. `page_cost` by value; infinite where paging is not allowed."""
 
     def __init__(self, timeline: Timeline, page_cost: list[float]) -> None:
+        self.over_at = -1  # a position over the budget, so that there is no room to hold more
+        self.too_dear = False
         self._line, self._page_cost = timeline, page_cost
         self._model, self._table = timeline.model, timeline.table
         self._budget = self._model.problem.budget.ram_bytes
@@ -41,7 +43,11 @@ class Chains:
         self._before = self._looks_left = 0
 
     def look(self, v: int, before: int, most_cost: float) -> Chain | None:
-        """The chain for v right before a position, if there is one that costs less than that."""
+        """The chain for v right before a position, if there is one that costs less than that.
+
+        `too_dear` says afterwards whether a higher limit might have shown another.
+        """
+        self.too_dear = False
         self._before, self._looks_left = before, _MOST_LOOKS
         self._runs, self._made = [], set()
         cost = self._bring(v, frozenset((v,)), most_cost)
@@ -60,7 +66,10 @@ class Chains:
         for w in self._table.needed[op]:
             if w in self._made or self._available(w):
                 continue
-            if w in path or cost >= most_cost:
+            if w in path:
+                return None
+            if cost >= most_cost:
+                self.too_dear = True
                 return None
             page, kept = self._page_cost[w], (len(self._runs), self._made)
             self._made = set(self._made)
@@ -78,6 +87,7 @@ class Chains:
             if len(self._runs) >= _MOST_CHAIN:
                 return None
         if cost >= most_cost:
+            self.too_dear = True
             return None
         self._runs.append((op, tuple(paged)))
         self._made.update(self._table.written[op])
@@ -98,7 +108,7 @@ class Chains:
         if line.is_held(w, before):
             return True
         since = line.last_before(w, before)
-        if since < 0:
+        if since < 0 or since < self.over_at < before:
             return False
         between = line.memory[since + 1 : before]
         return not len(between) or int(between.max()) + line.size[w] <= self._budget

@@ -8,7 +8,7 @@ cheaper than the best so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 
@@ -16,10 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poet_solvers.greedy_chain import Chains
+from poet_solvers.greedy_stays import Stays
 from poet_solvers.greedy_timeline import Run, Timeline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+# A look for a chain is believed for one turn for so many holds that a turn could look at.
+_ROWS_PER_TURN = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,8 @@ class Chooser:
         )
         self._reruns = bool(np.isfinite(self._run).any())
         self._chains = Chains(line, self.page_cost)
-        self._stays = sorted(line.start_ram) if self._may_page else []
+        self._stays = Stays(line)
+        self._turn = 0
 
     def choose(self, at: int, peak: int) -> Choice | None:
         """The cheapest for its gain at a position."""
@@ -74,7 +79,7 @@ class Chooser:
         best = self._best_page(rows, values, gain) if self._may_page else None
         best = self._cheaper(best, self._best_stay(at, over))
         if self._reruns:
-            best = self._best_chain(rows, values, gain, best, peak)
+            best = self._best_chain(rows, values, gain, best, at, peak)
         return best
 
     def take(self, choice: Choice) -> None:
@@ -83,20 +88,22 @@ class Chooser:
         changed = {choice.value}
         if choice.leaves >= 0:
             line.leave(choice.leaves)
-            self._stays.remove(choice.leaves)
+            self._stays.leave(choice.leaves)
             table = line.table
             changed = {table.first_of[choice.leaves], table.last_of[choice.leaves]}
         elif choice.runs:
-            line.put_in(choice.until, list(choice.runs))
-            changed.update(v for _, paged in choice.runs for v in paged)
+            for node in line.put_in(choice.until, list(choice.runs)):
+                changed.update(line.needed(node))
         else:
             line.page(choice.value, choice.until)
-        self.price_again(changed)
+        self.look_again(changed)
 
-    def price_again(self, changed: set[int]) -> None:
-        """Say again what page_ins of some values cost."""
+    def look_again(self, changed: Iterable[int]) -> None:
+        """Values whose touches or copies have changed: say again what page_ins of them cost."""
         for v in changed:
             self.page_cost[v] = self._page[v] = self._page_cost(v)
+            if self._line.values[v].persistent:
+                self._stays.look_again(self._line.values[v].storage)
 
     def _page_cost(self, v: int) -> float:
         """A page_in, and a page_out where flash has no copy that costs nothing more."""
@@ -131,51 +138,44 @@ class Chooser:
         )
 
     def _best_chain(
-        self, rows: Ints, values: Ints, gain: Floats, best: Choice | None, peak: int
+        self, rows: Ints, values: Ints, gain: Floats, best: Choice | None, at: int, peak: int
     ) -> Choice | None:
-        least = self._run[values] / gain
-        for index in least.argsort(kind="stable"):
+        """Looks where a chain may be the cheapest; a look is good for some turns on large graphs."""
+        holds = self._line.holds
+        self._turn, self._chains.over_at = self._turn + 1, at
+        recent = holds.looked[rows] >= max(0, self._turn - len(rows) // _ROWS_PER_TURN)
+        least = np.where(
+            recent, np.maximum(self._run[values], holds.least[rows]), self._run[values]
+        )
+        ratio = least / gain
+        for index in ratio.argsort(kind="stable"):
             most = inf if best is None else best.ratio
-            if least[index] >= most or self._stop():
+            if ratio[index] >= most or self._stop():
                 break
-            v, bytes_gained = int(values[index]), float(gain[index])
-            until = self._line.holds.span(int(rows[index]))[1]
-            chain = self._chains.look(v, int(self._line.place[until]), most * bytes_gained)
-            if chain is None or chain.highest >= peak or chain.excess >= bytes_gained:
-                continue
-            net = bytes_gained - chain.excess
-            choice = Choice(
-                value=v, until=until, ratio=chain.cost / net, gain=net, runs=tuple(chain.runs)
-            )
-            best = self._cheaper(best, choice)
+            row, limit = int(rows[index]), most * float(gain[index])
+            choice = self._chain(row, float(gain[index]), limit, peak)
+            holds.looked[row] = self._turn
+            if choice is not None:
+                holds.least[row] = choice.ratio * choice.gain
+                best = self._cheaper(best, choice)
+            else:
+                holds.least[row] = limit if self._chains.too_dear else inf
         return best
+
+    def _chain(self, row: int, gain: float, most_cost: float, peak: int) -> Choice | None:
+        """The chain that ends a hold, where it costs less and brings memory down."""
+        v, until = int(self._line.holds.value[row]), self._line.holds.span(row)[1]
+        chain = self._chains.look(v, int(self._line.place[until]), most_cost)
+        if chain is None or chain.highest >= peak or chain.excess >= gain:
+            return None
+        net = gain - chain.excess
+        return Choice(
+            value=v, until=until, ratio=chain.cost / net, gain=net, runs=tuple(chain.runs)
+        )
 
     def _best_stay(self, at: int, over: Ints) -> Choice | None:
-        best = None
-        for storage in self._stays:
-            best = self._cheaper(best, self._stay(storage, at, over))
-        return best
-
-    def _stay(self, storage: int, at: int, over: Ints) -> Choice | None:
-        """Begin and end in flash: away until the first use, and from the last one on."""
-        line = self._line
-        first, last = line.table.first_of[storage], line.table.last_of[storage]
-        end = line.length - 1
-        touched, later = line.touched[first], line.touched[last]
-        until = (
-            int(line.place[touched[1]]) if len(touched) > 1 else (1 if first != last else end + 1)
-        )
-        ends_in_ram = last in self._model.results
-        inner = [node for node in later[-2:] if node != line.end]
-        since = end if ends_in_ram else (int(line.place[inner[-1]]) if inner else 0)
-        if first == last and len(touched) == 2 and not ends_in_ram:
-            until = since = end + 1  # nobody touches it but START and END
-        if not (at < until or at > since) or (until > end and since <= end):
+        found = self._stays.best(at, over) if self._may_page else None
+        if found is None:
             return None
-        count = int(over[min(until, end + 1)] + over[end + 1] - over[min(since, end) + 1])
-        cost = self._model.page_in_cost[first] if until <= end else 0.0
-        if first != last:
-            cost = 0.0 if len(touched) == 1 else cost
-            cost += 0.0 if line.copies[last] else self._model.page_out_cost[last]
-        gain = self._size[first] * count
-        return Choice(ratio=cost / gain, gain=gain, leaves=storage) if gain > 0 else None
+        storage, cost, gain = found
+        return Choice(ratio=cost / gain, gain=gain, leaves=storage)

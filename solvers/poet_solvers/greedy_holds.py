@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 Span = tuple[int, int]
 """A hold of a value: from one node to another that touches it."""
 
 
 class Holds:
-    """`of[v]`: the rows of v's holds. `value`, `since` and `until` (places) are by row."""
+    """`of[v]`: the rows of v's holds. `value`, `since` and `until` (places) are by row.
+
+    `least` and `looked` are notes of whoever looks for chains: the least that one can cost to end
+    the hold, and when that was known. A new hold has neither."""
 
     def __init__(self, values: int, rows: int) -> None:
         self.of: list[dict[Span, int]] = [{} for _ in range(values)]
@@ -27,6 +31,8 @@ class Holds:
         self.value: Ints = np.zeros(rows + 16, np.int64)
         self.since: Ints = np.full(rows + 16, -1, np.int64)
         self.until: Ints = np.full(rows + 16, -1, np.int64)
+        self.least: Floats = np.zeros(rows + 16, np.float64)
+        self.looked: Ints = np.full(rows + 16, -1, np.int64)
 
     def span(self, row: int) -> Span:
         """The nodes of a row."""
@@ -47,7 +53,7 @@ class Holds:
             if row == len(self.value):
                 self._grow()
         self.of[v][span] = row
-        self.value[row] = v
+        self.value[row], self.looked[row] = v, -1
         if plain:
             self.since[row], self.until[row] = since, until
 
@@ -72,3 +78,5 @@ class Holds:
         self.value = np.concatenate([self.value, more])
         self.since = np.concatenate([self.since, more])
         self.until = np.concatenate([self.until, more])
+        self.looked = np.concatenate([self.looked, more])
+        self.least = np.concatenate([self.least, np.zeros(len(more), np.float64)])
