@@ -8,6 +8,7 @@
 #pragma once
 
 #include <chrono>
+#include <cmath>
 #include <functional>
 #include <limits>
 
@@ -78,7 +79,7 @@ class Search {
                 price = std::min(std::max(price, price_ * 0.05), price_ * 1e6);
                 state.recount();
             }
-            if (i % 16 == 0) {
+            if (i % 64 == 0) {
                 double overhead = (found() ? best_.cost : state.amounts()[COST]) - base_;
                 double each = std::max(overhead, 1e-7 * base_) / std::max(1, state.changes());
                 temperature = heat * each * std::pow(0.005, share);
@@ -87,7 +88,8 @@ class Search {
         }
     }
     bool accept(double worse, double temperature) {
-        return worse <= 0 || moves_.random.unit() < std::exp(-worse / temperature);
+        if (worse <= 0) return true;
+        return worse < 30 * temperature && moves_.random.unit() < std::exp(-worse / temperature);
     }
     // One move; whether the state changed.
     bool step(State& state, double price, double temperature) {
@@ -99,7 +101,7 @@ class Search {
                 double after = state.amounts()[COST] + effect.amounts[COST];
                 after += price * (state.excess() + effect.excess);
                 if (accept(after - before, temperature)) {
-                    if (check_) check(state, effect); else make(state, change_);
+                    if (check_) check(state, effect); else trial_.make_for_good(state, change_);
                     state.commit();
                     return true;
                 }
@@ -150,7 +152,7 @@ class Search {
     bool swap_ = false;
     bool make_possible(State& state) {
         if (!trial_.effect(state, change_).possible) return false;
-        make(state, change_);
+        if (change_.what == What::move) trial_.make_move(state, change_); else make(state, change_);
         return true;
     }
     bool propose(State& state) {
@@ -176,9 +178,10 @@ class Search {
     void check(State& state, Effect effect) {
         Amounts amounts = state.amounts();
         double excess = state.excess();
-        make(state, change_);
+        trial_.make_for_good(state, change_);
         double off = std::fabs(state.excess() - excess - effect.excess);
         off += std::fabs(state.amounts()[COST] - amounts[COST] - effect.amounts[COST]) > 1e-9 * (1 + base_);
+        if (off == 0) off = state.audit();
         if (off != 0 || state.broken()) throw std::logic_error("a change did not do what its trial said: kind " +
             std::to_string(static_cast<int>(change_.what)) + " off " + std::to_string(off) + (state.broken() ? " broken" : ""));
     }

@@ -10,8 +10,6 @@
 
 #pragma once
 
-#include <cmath>
-
 #include "trial.hpp"
 
 namespace poet {
@@ -65,7 +63,7 @@ class Moves {
         int place = state.place(node), target;
         double pick = random.unit();
         if (pick < 0.5) {
-            int step = 1 + static_cast<int>(std::pow(static_cast<double>(high - low), random.unit()));
+            int step = 1 + scale(high - low);
             target = random.chance(0.5) ? std::min(high, place + 1 + step) : std::max(low + 1, place - step);
         } else if (pick < 0.75) {
             target = low + 1 + random.below(high - low);
@@ -79,7 +77,7 @@ class Moves {
         int count = state.length();
         if (count < 5) return false;
         int place = 1 + random.below(count - 2);
-        int distance = 2 + static_cast<int>(std::pow(0.5 * count, random.unit()));
+        int distance = 2 + scale(count / 2);
         group_.clear();
         visits_ = 0;
         if (random.chance(0.5)) {
@@ -107,6 +105,12 @@ class Moves {
     int visits_ = 0;
     static constexpr int chain_cap = 16, group_cap = 24;
 
+    // A number below `most`, each power of two about as likely.
+    int scale(int most) {
+        int bits = 1;
+        while ((most >> bits) > 0) ++bits;
+        return std::min(most - 1, random.below(1 << random.below(bits + 1)));
+    }
     // A random use of something that takes memory: (value, node), or value -1.
     std::pair<int, int> use(const State& state) {
         int node = state.order()[1 + random.below(state.length() - 1)];
@@ -216,7 +220,7 @@ class Moves {
     bool put(State& state, Trial& trial, Change& change, int node, int target) {
         if (!relocation(state, node, target, change)) return true;
         if (!trial.effect(state, change).possible) return false;
-        make(state, change);
+        trial.make_move(state, change);
         return true;
     }
     bool may_shift(const State& state, int node) {

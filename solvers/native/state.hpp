@@ -11,11 +11,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <utility>
 #include <vector>
 
-#include "problem.hpp"
+#include "steps.hpp"
 
 namespace poet {
 
@@ -28,8 +29,6 @@ struct Event {
     bool held_use() const { return kind == Kind::use && !paged; }
 };
 using Events = std::vector<Event>;
-
-inline double over(double memory) { return memory > 0 ? memory : 0.0; }
 
 class State {
   public:
@@ -166,10 +165,7 @@ class State {
         memory_.insert(memory_.begin() + place, memory + own);
         renumber(place);
         excess_ += over(memory + own);
-        if (extra(node)) {
-            extra_index_[node] = static_cast<int>(extras_.size());
-            extras_.push_back(node);
-        }
+        if (extra(node)) note_extra(node);
         journal_.push_back({What::run_in, node, place, {}, false});
     }
     void run_out(int node) {
@@ -180,12 +176,7 @@ class State {
         memory_.erase(memory_.begin() + place);
         renumber(place);
         place_of_[node] = gone;
-        if (extra(node)) {
-            int index = extra_index_[node], last = extras_.back();
-            extras_[index] = last;
-            extra_index_[last] = index;
-            extras_.pop_back();
-        }
+        if (extra(node)) forget_extra(node);
         journal_.push_back({What::run_out, node, place, {}, false});
     }
     void event_in(int v, Event event) {
@@ -294,19 +285,85 @@ class State {
         untouch_all(node);
         run_out(node);
     }
-    void move(int node, int target) {  // to the boundary before the run that stands at `target` now
-        scratch_.clear();
-        for (int v : p_.needed[op_of_[node]])
-            if (events_[v][index_of(v, node)].paged) scratch_.push_back(v);
+    // To the boundary before the run that stands at `target` now. Where memory steps is known, and
+    // what it is at the run then.
+    void move(int node, int target, const Steps::Step* steps, int count, double memory, double excess) {
         int place = place_of_[node];
-        remove(node);
-        run_in(node, target > place ? target - 1 : target);
-        touch_all(node, scratch_.data(), static_cast<int>(scratch_.size()));
+        journal_.push_back({What::move, node, place, {}, false});
+        moves_.push_back({memory_[place], excess, static_cast<int>(moved_.size())});
+        moved_.insert(moved_.end(), steps, steps + count);
+        Steps::apply(steps, count, memory_.data(), +1);
+        shift(node, target > place ? target - 1 : target, memory);
+        excess_ += excess;
+    }
+
+    // -- for good: memory is known, nothing is journalled --------------------------------------
+    void take(const Steps::Step* steps, int count, const Amounts& amounts, double excess) {
+        Steps::apply(steps, count, memory_.data(), +1);
+        add_to(amounts_, amounts);
+        excess_ += excess;
+    }
+    void flag_bare(int v, int node, bool paged) {
+        int index = index_of(v, node);
+        if (events_[v][index].paged == paged) return;
+        events_[v][index].paged = paged;
+        if (index > 0) own_[node] += paged ? p_.size[v] : -p_.size[v];
+        page_count_[v] += paged ? 1 : -1;
+        pages_ += paged ? 1 : -1;
+    }
+    void insert_bare(int op, int before_node, const int* paged, int count, double memory) {
+        int node = new_node(op), place = place_of_[before_node];
+        order_.insert(order_.begin() + place, node);
+        memory_.insert(memory_.begin() + place, memory);
+        renumber(place);
+        note_extra(node);
+        double own = p_.workspace[op];
+        for (int v : p_.needed[op]) {
+            bool pages = std::find(paged, paged + count, v) != paged + count;
+            put_event(v, {node, Kind::use, pages});
+            if (!pages) continue;
+            own += p_.size[v];
+            ++page_count_[v];
+            ++pages_;
+        }
+        for (int v : p_.written[op]) {
+            put_event(v, {node, Kind::write, false});
+            own += p_.size[v];
+        }
+        own_[node] = own;
+        if (int g = p_.generator[op]; g >= 0) {
+            put_event(g, {node, Kind::write, false});
+            if (events_[g].size() == 2) own_[events_[g].front().node] += p_.size[g];
+        }
+    }
+    void remove_bare(int node) {
+        int op = op_of_[node], place = place_of_[node];
+        for (int v : p_.needed[op]) {
+            int index = index_of(v, node);
+            if (events_[v][index].paged) {
+                --page_count_[v];
+                --pages_;
+            }
+            events_[v].erase(events_[v].begin() + index);
+        }
+        for (int v : p_.written[op]) events_[v].erase(events_[v].begin() + index_of(v, node));
+        if (int g = p_.generator[op]; g >= 0) {
+            events_[g].erase(events_[g].begin() + index_of(g, node));
+            if (events_[g].size() == 1) own_[events_[g].front().node] -= p_.size[g];
+        }
+        order_.erase(order_.begin() + place);
+        memory_.erase(memory_.begin() + place);
+        renumber(place);
+        forget_extra(node);
+        place_of_[node] = recycled;
+        free_.push_back(node);
     }
 
     void commit() {
         recycle(journal_);
         journal_.clear();
+        moves_.clear();
+        moved_.clear();
     }
     void undo() {
         steps_.swap(journal_);
@@ -318,6 +375,7 @@ class State {
                 case What::event_out: event_in(step->a, step->event); break;
                 case What::flag: flag(step->a, step->b, step->on); break;
                 case What::ram: ram_flag(step->a, step->on); break;
+                case What::move: move_back(step->a, step->b); break;
             }
         }
         recycle(steps_);
@@ -325,6 +383,35 @@ class State {
         journal_.clear();
     }
 
+    // How far memory, what is not held across boundaries, and excess are from what the events say.
+    double audit() const {
+        Numbers memory(order_.size(), -p_.budget), own(own_.size(), 0.0);
+        for (int node : order_)
+            if (op_of_[node] >= 0) own[node] = p_.workspace[op_of_[node]];
+        for (int v = 0; v < static_cast<int>(events_.size()); ++v) {
+            const Events& list = events_[v];
+            if (p_.is_generator(v)) {
+                if (list.size() < 2) continue;
+                for (int k = place_of(list.front()) + 1; k <= place_of(list.back()); ++k) memory[k] += p_.size[v];
+                own[list.front().node] += p_.size[v];
+                continue;
+            }
+            for (int i = 0; i < static_cast<int>(list.size()); ++i) {
+                if (held(v, i))
+                    for (int k = place_of(list[i - 1]) + 1; k <= place_of(list[i]); ++k) memory[k] += p_.size[v];
+                else if (list[i].kind != Kind::mutate)
+                    own[list[i].node] += p_.size[v];
+            }
+        }
+        double off = 0, excess = 0;
+        for (int place = 0; place < length(); ++place) {
+            int node = order_[place];
+            off += std::abs(memory_[place] - memory[place] - own[node]) + std::abs(own_[node] - own[node]);
+            off += place_of_[node] != place;
+            excess += over(memory_[place]);
+        }
+        return off + std::abs(excess - excess_);
+    }
     // Amounts are sums of sums: added up afresh now and then, they carry no rounding along.
     void recount() {
         amounts_ = {};
@@ -353,7 +440,7 @@ class State {
     }
 
   private:
-    enum class What : std::uint8_t { run_in, run_out, event_in, event_out, flag, ram };
+    enum class What : std::uint8_t { run_in, run_out, event_in, event_out, flag, ram, move };
     struct Step {
         What what;
         int a, b;
@@ -367,10 +454,13 @@ class State {
     int broken_ = 0, pages_ = 0;
     double excess_ = 0;
     Amounts amounts_{};
-    Ints op_of_, place_of_, order_, extras_, extra_index_, free_, page_count_, ends_of_, in_ram_, scratch_;
+    Ints op_of_, place_of_, order_, extras_, extra_index_, free_, page_count_, ends_of_, in_ram_;
     Numbers memory_, own_;
     std::vector<Events> events_;
     std::vector<Step> journal_, steps_;
+    struct Moved { double memory, excess; int first; };  // of a move in the journal: its steps from `first` on
+    std::vector<Moved> moves_;
+    std::vector<Steps::Step> moved_;
 
     void build(const Start& start) {
         run_in(start_node_, 0);
@@ -407,14 +497,55 @@ class State {
         }
     }
     void add(int from, int until, double size) {
-        double change = 0, *memory = memory_.data();
-#pragma omp simd reduction(+ : change)
-        for (int i = from; i < until; ++i) {
-            double old = memory[i], now = old + size;
-            change += (now > 0 ? now : 0.0) - (old > 0 ? old : 0.0);
-            memory[i] = now;
+        if (from >= until) return;
+        excess_ += change_of(memory_.data() + from, until - from, size);
+        add_size(memory_.data() + from, until - from, size);
+    }
+    void note_extra(int node) {
+        extra_index_[node] = static_cast<int>(extras_.size());
+        extras_.push_back(node);
+    }
+    void forget_extra(int node) {
+        int index = extra_index_[node], last = extras_.back();
+        extras_[index] = last;
+        extra_index_[last] = index;
+        extras_.pop_back();
+    }
+    void put_event(int v, Event event) {
+        Events& list = events_[v];
+        list.insert(list.begin() + lower(v, place_of_[event.node]), event);
+    }
+    // A run and its events to another place.
+    void shift(int node, int to, double memory) {
+        int from = place_of_[node], op = op_of_[node], step = to > from ? 1 : -1;
+        for (int k = from; k != to; k += step) {
+            order_[k] = order_[k + step];
+            memory_[k] = memory_[k + step];
+            place_of_[order_[k]] = k;
         }
-        excess_ += change;
+        order_[to] = node;
+        memory_[to] = memory;
+        place_of_[node] = to;
+        for (int v : p_.needed[op]) sort_in(v, node);
+        for (int v : p_.written[op]) sort_in(v, node);
+        for (int v : p_.mutated[op]) sort_in(v, node);
+        if (p_.generator[op] >= 0) sort_in(p_.generator[op], node);
+    }
+    void sort_in(int v, int node) {
+        Events& list = events_[v];
+        int i = 0, count = static_cast<int>(list.size()), place = place_of_[node];
+        while (list[i].node != node) ++i;
+        for (; i > 0 && place_of_[list[i - 1].node] > place; --i) std::swap(list[i], list[i - 1]);
+        for (; i + 1 < count && place_of_[list[i + 1].node] < place; ++i) std::swap(list[i], list[i + 1]);
+    }
+    void move_back(int node, int place) {
+        const Moved& moved = moves_.back();
+        shift(node, place, moved.memory);
+        Steps::apply(moved_.data() + moved.first, static_cast<int>(moved_.size()) - moved.first, memory_.data(), -1);
+        memory_[place] = moved.memory;
+        excess_ -= moved.excess;
+        moved_.resize(moved.first);
+        moves_.pop_back();
     }
     void renumber(int from) {
         for (int i = from, count = length(); i < count; ++i) place_of_[order_[i]] = i;

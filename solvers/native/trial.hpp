@@ -45,6 +45,7 @@ struct Effect {
     double excess = 0;
 };
 
+// Journalled: for a part of a move that may be undone.
 inline void make(State& state, const Change& change) {
     if (change.what != What::block)
         for (const Flag& flag : change.flags) state.flag(flag.value, flag.node, flag.paged);
@@ -54,65 +55,7 @@ inline void make(State& state, const Change& change) {
         for (const Flag& flag : change.flags) state.flag(flag.value, flag.node, flag.paged);
     if (change.what == What::removal)
         for (int node : change.nodes) state.remove(node);
-    if (change.what == What::move) state.move(change.node, change.target);
 }
-
-// Memory that steps up and down: places in order, what is added from each on.
-class Steps {
-  public:
-    void clear() { count_ = 0; }
-    void add(int from, int until, double size) {
-        if (from >= until || size == 0) return;
-        bump(from, size);
-        bump(until, -size);
-    }
-    // The change of the excess over all places.
-    double sum(const double* memory) const {
-        double level = 0, change = 0;
-        for (int i = 0; i + 1 < count_; ++i) {
-            level += size_[i];
-            if (level == 0) continue;
-            double part = 0;
-            const double now = level;
-#pragma omp simd reduction(+ : part)
-            for (int k = place_[i]; k < place_[i + 1]; ++k) {
-                double old = memory[k], next = old + now;
-                part += (next > 0 ? next : 0.0) - (old > 0 ? old : 0.0);
-            }
-            change += part;
-        }
-        return change;
-    }
-    double at(int place) const {
-        double level = 0;
-        for (int i = 0; i < count_ && place_[i] <= place; ++i) level += size_[i];
-        return level;
-    }
-
-  private:
-    int count_ = 0;
-    Ints place_ = Ints(64);
-    Numbers size_ = Numbers(64);
-
-    void bump(int place, double size) {
-        int i = count_;
-        while (i > 0 && place_[i - 1] > place) --i;
-        if (i > 0 && place_[i - 1] == place) {
-            size_[i - 1] += size;
-            return;
-        }
-        if (count_ == static_cast<int>(place_.size())) {
-            place_.resize(2 * place_.size());
-            size_.resize(2 * size_.size());
-        }
-        for (int k = count_++; k > i; --k) {
-            place_[k] = place_[k - 1];
-            size_[k] = size_[k - 1];
-        }
-        place_[i] = place;
-        size_[i] = size;
-    }
-};
 
 class Trial {
   public:
@@ -131,8 +74,29 @@ class Trial {
         return effect_;
     }
 
+    // What `effect` looked at last, made: journalled where the change is a move.
+    void make_move(State& state, const Change& change) const {
+        state.move(change.node, change.target, steps_.begin(), steps_.count(), local_move_, effect_.excess);
+    }
+    // For good: memory and amounts are known already.
+    void make_for_good(State& state, const Change& change) const {
+        if (change.what == What::move) return make_move(state, change);
+        state.take(steps_.begin(), steps_.count(), effect_.amounts, effect_.excess);
+        if (change.what != What::block)
+            for (const Flag& flag : change.flags) state.flag_bare(flag.value, flag.node, flag.paged);
+        for (std::size_t i = 0; i < change.runs.size(); ++i) {
+            const Run& run = change.runs[i];
+            state.insert_bare(run.op, change.node, change.paged.data() + run.first_paged, run.paged, local_[i]);
+        }
+        if (change.what == What::block)
+            for (const Flag& flag : change.flags) state.flag_bare(flag.value, flag.node, flag.paged);
+        if (change.what == What::removal)
+            for (int node : change.nodes) state.remove_bare(node);
+    }
+
   private:
     const Problem& p_;
+    double local_move_ = 0;
     Effect effect_;
     Steps steps_;
     Ints more_pages_, paged_, slot_, touched_;
@@ -333,6 +297,7 @@ class Trial {
         for (int v : p_.written[op]) local += shift(state, v, node, place, target);
         for (int v : p_.mutated[op]) local += shift(state, v, node, place, target);
         if (p_.generator[op] >= 0) local += shift_draw(state, p_.generator[op], node, place, target);
+        local_move_ = local;
         effect_.excess = steps_.sum(state.memory().data()) + over(local);
         effect_.excess -= over(state.memory()[place] + steps_.at(place));
     }
