@@ -1,11 +1,12 @@
 """One order's ladder: relaxations from quick and weak to slow and strong, one rung at a time.
 
-    cover LP -> LP with chains -> MILP with chains at few checkpoints -> refined where its own
-    decoded plan does not fit, again and again, until that plan fits: then it is the cheapest
+    LP with chains -> MILP at a few checkpoints -> the same, finer where its own decoded plan does
+    not fit, again and again, until that plan fits: then no plan of this order is cheaper
 
-Invariant: every bound that a rung gives speaks of schedules with this order of first runs; every
-schedule that it gives is one of the original problem, and only the desk's judge says what it is
-worth. After `finished` a rung would only repeat itself.
+A MILP that does not end in its share of the time is left for one that begins with more checkpoints:
+which of them is quick cannot be told before. Invariant: every bound that a rung gives speaks of
+schedules with this order of first runs; every schedule is one of the original problem, and only the
+desk's judge says what it is worth. After `finished` a rung would only repeat itself.
 """
 
 from __future__ import annotations
@@ -16,14 +17,21 @@ from dataclasses import dataclass, replace
 from poet_core.plan import Bound, Schedule
 from poet_solvers.backends import BackendName, SolveLimits, SolveStatus, available_backends
 from poet_solvers.bounds.orders import Ordered
-from poet_solvers.bounds.prove import lp_bound, solve
+from poet_solvers.bounds.prove import Solved, lp_bound, solve
 from poet_solvers.bounds.read_point import schedule_of
 from poet_solvers.bounds.refine import broken_moments
-from poet_solvers.bounds.relaxation import Relaxation, relax_on, worst_positions
+from poet_solvers.bounds.relaxation import Grid, Relaxation, relax_on, worst_positions
 
-# Measured on steps of 90 to 730 ops: more checkpoints at first make the MILP slow and prove no more.
-_FIRST_CHECKPOINTS = 12
+# Measured on steps of 40 to 730 ops: what a MILP takes grows with its checkpoints, and by luck. The
+# first that end within their share leave time for their refinements.
+_CHECKPOINTS = (4, 8, 12, 24)
+_LP_CHECKPOINTS = 8
+_SHARE = 0.3
+_LEAST_SECONDS = 1.0
 _MOST_ADDED = 8
+# A problem with fewer columns than this is solved at every checkpoint at once, without an LP before.
+_SMALL_COLUMNS = 1_500
+_ALL_CHECKPOINTS = 64
 # Above this many columns a MILP does not end in any time that somebody waits.
 _MOST_COLUMNS = 60_000
 
@@ -42,44 +50,55 @@ class Ladder:
     def __init__(self, ordered: Ordered, backend: BackendName, limits: SolveLimits) -> None:
         self._ordered, self._backend = ordered, backend
         self._limits = replace(limits, relative_gap=0.0, threads=1)
-        self._grid = worst_positions(ordered.problem, _FIRST_CHECKPOINTS)
-        self._rung = 0
+        everywhere = self._relaxation(worst_positions(ordered.problem, _ALL_CHECKPOINTS))
+        small = len(everywhere.rows.costs) <= _SMALL_COLUMNS
+        self._lp_due = not small and "highs" in available_backends()
+        counts = (_ALL_CHECKPOINTS,) if small else _CHECKPOINTS
+        grids = [worst_positions(ordered.problem, count) for count in counts]
+        self._grids = list(dict.fromkeys(grids))
+        self._slow: Grid | None = None
         self.finished = False
 
     def climb(self, seconds: float, cancel: threading.Event) -> Found:
         """The next rung, within `seconds`."""
-        limits = replace(self._limits, wall_seconds=max(0.1, seconds))
-        self._rung += 1
-        if self._rung == 1:
-            return self._by_lp(limits, cancel)
-        return self._by_milp(limits, cancel)
+        if self._lp_due:
+            self._lp_due = False
+            relaxation = self._relaxation(worst_positions(self._ordered.problem, _LP_CHECKPOINTS))
+            return Found(bound=lp_bound(relaxation, self._within(seconds), cancel))
+        if self._grids:
+            share = seconds if len(self._grids) == 1 else max(_LEAST_SECONDS, _SHARE * seconds)
+            return self._milp(self._grids.pop(0), min(seconds, share), cancel)
+        grid, self._slow, self.finished = self._slow, None, True
+        return Found() if grid is None else self._milp(grid, seconds, cancel)
 
-    def _by_lp(self, limits: SolveLimits, cancel: threading.Event) -> Found:
-        if "highs" not in available_backends():
+    def _milp(self, grid: Grid, seconds: float, cancel: threading.Event) -> Found:
+        relaxation = self._relaxation(grid)
+        if len(relaxation.rows.costs) > _MOST_COLUMNS:
             return Found()
-        relaxation = self._relaxation()
-        return Found(bound=lp_bound(relaxation, limits, cancel))
+        solved = solve(relaxation, self._backend, self._within(seconds), cancel)
+        here = None if solved.point is None else schedule_of(relaxation, solved.point)
+        self._go_on(grid, solved, here, cancelled=cancel.is_set())
+        back = None if here is None else self._ordered.schedule_back(here)
+        return Found(bound=solved.bound, schedule=back)
 
-    def _by_milp(self, limits: SolveLimits, cancel: threading.Event) -> Found:
-        relaxation = self._relaxation()
-        solved = solve(relaxation, self._backend, limits, cancel)
-        if solved.status is not SolveStatus.OPTIMAL:
-            # The same again would end the same; a cancelled one may be asked for again.
-            self.finished = solved.status is not SolveStatus.CANCELLED
-        if solved.point is None:
-            return Found(bound=solved.bound)
-        here = schedule_of(relaxation, solved.point)
-        if not self.finished:
-            self._refine(here)
-        return Found(bound=solved.bound, schedule=self._ordered.schedule_back(here))
+    def _go_on(self, grid: Grid, solved: Solved, here: Schedule | None, *, cancelled: bool) -> None:
+        """What the next rung is."""
+        if solved.status is SolveStatus.CANCELLED or cancelled:
+            self._grids.insert(0, grid)
+        elif solved.status is SolveStatus.OPTIMAL and here is not None:
+            broken = broken_moments(self._ordered.problem, here, _MOST_ADDED)
+            finer = grid.union(broken)
+            if finer == grid:
+                self._grids, self._slow, self.finished = [], None, True
+            else:
+                self._grids.insert(0, finer)
+        elif solved.status in (SolveStatus.FEASIBLE, SolveStatus.NOT_FOUND):
+            self._slow = grid
+        else:  # it failed, or claims that nothing fits: no other grid is any better
+            self._grids, self._slow, self.finished = [], None, True
 
-    def _refine(self, schedule: Schedule) -> None:
-        broken = broken_moments(self._ordered.problem, schedule, _MOST_ADDED)
-        finer = self._grid.union(broken)
-        self.finished = finer == self._grid
-        self._grid = finer
+    def _within(self, seconds: float) -> SolveLimits:
+        return replace(self._limits, wall_seconds=max(0.1, seconds))
 
-    def _relaxation(self) -> Relaxation:
-        relaxation = relax_on(self._ordered.problem, self._grid, holds_for=self._ordered.holds_for)
-        self.finished |= len(relaxation.rows.costs) > _MOST_COLUMNS
-        return relaxation
+    def _relaxation(self, grid: Grid) -> Relaxation:
+        return relax_on(self._ordered.problem, grid, holds_for=self._ordered.holds_for)
