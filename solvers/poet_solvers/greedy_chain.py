@@ -12,11 +12,10 @@ from math import inf
 
 from poet_solvers.greedy_timeline import Run, Timeline
 
-_MOST_CHAIN = 16
-"""Runs that bring back one value at most: design notes, solvers.md (chain insert)."""
-
-# Values that one look goes through at most; the graphs of real steps need far fewer.
-_MOST_LOOKS = 100
+# Runs that bring back one value at most (design notes, solvers.md: chain insert), and values that one
+# look goes through at most, of which the graphs of real steps need far fewer. Then: where that is not
+# enough to bring a peak under the budget.
+_EFFORTS = ((16, 100), (64, 1000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +34,7 @@ class Chains:
     def __init__(self, timeline: Timeline, page_cost: list[float]) -> None:
         self.over_at = -1  # a position over the budget, so that there is no room to hold more
         self.too_dear = False
+        self._most_runs, self._most_looks = _EFFORTS[0]
         self._line, self._page_cost = timeline, page_cost
         self._model, self._table = timeline.model, timeline.table
         self._budget = self._model.problem.budget.ram_bytes
@@ -42,13 +42,19 @@ class Chains:
         self._made: set[int] = set()
         self._before = self._looks_left = 0
 
+    def try_harder(self) -> bool:
+        """Look for longer chains from now on; False where it does already."""
+        before = self._most_runs
+        self._most_runs, self._most_looks = _EFFORTS[-1]
+        return before != self._most_runs
+
     def look(self, v: int, before: int, most_cost: float) -> Chain | None:
         """The chain for v right before a position, if there is one that costs less than that.
 
         `too_dear` says afterwards whether a higher limit might have shown another.
         """
         self.too_dear = False
-        self._before, self._looks_left = before, _MOST_LOOKS
+        self._before, self._looks_left = before, self._most_looks
         self._runs, self._made = [], set()
         cost = self._bring(v, frozenset((v,)), most_cost)
         if cost is None:
@@ -74,7 +80,7 @@ class Chains:
             page, kept = self._page_cost[w], (len(self._runs), self._made)
             self._made = set(self._made)
             longer = None
-            if len(path) <= _MOST_CHAIN:
+            if len(path) <= self._most_runs:
                 longer = self._bring(w, path | {w}, min(page, most_cost - cost))
             if longer is None:
                 if page == inf:
@@ -84,7 +90,7 @@ class Chains:
                 self._made.add(w)
                 paged.append(w)
             cost += page if longer is None else longer
-            if len(self._runs) >= _MOST_CHAIN:
+            if len(self._runs) >= self._most_runs:
                 return None
         if cost >= most_cost:
             self.too_dear = True

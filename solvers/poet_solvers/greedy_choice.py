@@ -66,7 +66,14 @@ class Chooser:
         self._turn = 0
 
     def choose(self, at: int, peak: int) -> Choice | None:
-        """The cheapest for its gain at a position."""
+        """The cheapest for its gain at a position; longer chains where there is nothing else."""
+        choice = self._choose(at, peak)
+        if choice is None and self._reruns and self._chains.try_harder():
+            self._turn += self._line.length  # what is known of chains holds no more
+            choice = self._choose(at, peak)
+        return choice
+
+    def _choose(self, at: int, peak: int) -> Choice | None:
         line = self._line
         over = np.zeros(line.length + 2, np.int64)
         np.cumsum(line.memory > self._budget, out=over[1:-1])
