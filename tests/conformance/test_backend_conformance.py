@@ -7,26 +7,25 @@ import random
 import pulp
 import pytest
 
-from poet_solvers.backends import SolveLimits, SolveStatus, available_backends, solve_model
+from poet_solvers.backends import SolveStatus, solve_model
 from poet_solvers.backends.model_file import read_model
 from poet_solvers.backends.scaling import scale
+from tests.conformance.backends import QUICK, every_backend
 
-LIMITS = SolveLimits(wall_seconds=60, threads=1)
 
-
+@every_backend
 @pytest.mark.parametrize("seed", range(20))
-def test_every_solver_finds_what_trying_every_point_finds(seed):
+def test_a_solver_finds_what_trying_every_point_finds(seed, backend):
     problem = _random_problem(random.Random(seed))
     expected = _best_by_trial(problem)
-    for backend in available_backends():
-        result = solve_model(problem, backend=backend, limits=LIMITS)
-        if expected is None:
-            assert result.status is SolveStatus.INFEASIBLE, backend
-        else:
-            assert result.status is SolveStatus.OPTIMAL, backend
-            assert result.objective == pytest.approx(expected, rel=1e-9), backend
-            assert result.bound == result.objective, backend
-            assert set(result.values.values()) <= {0.0, 1.0}
+    result = solve_model(problem, backend=backend, limits=QUICK)
+    if expected is None:
+        assert result.status is SolveStatus.INFEASIBLE
+    else:
+        assert result.status is SolveStatus.OPTIMAL
+        assert result.objective == pytest.approx(expected, rel=1e-9)
+        assert result.bound == result.objective
+        assert set(result.values.values()) <= {0.0, 1.0}
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -41,6 +41,7 @@ class Answer:
     """What a solver left: `point` by column (a missing one is 0), `bound` in the units of the MPS,
     `duals` by row (of a model without integers, from a solver that says them).
 
+    `exact_below`: integers of this size and more did not survive the way here.
     `or_infeasible` goes with UNBOUNDED: the solver did not look which of the two it is.
     """
 
@@ -49,6 +50,7 @@ class Answer:
     point: Mapping[int, float] | None = None
     bound: float | None = None
     or_infeasible: bool = False
+    exact_below: float = 2.0**53
     duals: tuple[float, ...] = ()
 
 

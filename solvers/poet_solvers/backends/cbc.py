@@ -22,6 +22,8 @@ _SOLUTION_NAME = "solution.txt"
 _START_NAME = "start.mst"
 _AMBIGUOUS = "infeasible or unbounded"  # its preprocessing; the solution file says "infeasible"
 _NO_POINT = "(no integer solution - continuous used)"
+# It prints eight digits of every value.
+_EXACT_BELOW = 1e8
 # CBC's default absolute gap (1e-10) and increment (1e-5) are kept: costs are scaled to 1e4.
 _TOLERANCE = "1e-9"
 
@@ -116,6 +118,7 @@ def _answer(text: str, log: str) -> Answer:
         message=f"{words}: {claimed.sentence}",
         point=_point(body) if claimed.has_solution else None,
         bound=_bound_in(log),
+        exact_below=_EXACT_BELOW,
     )
 
 

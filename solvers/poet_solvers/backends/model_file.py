@@ -1,6 +1,7 @@
 """A PuLP model as plain, checked rows and columns, and as the MPS text that every solver reads.
 
-Invariants: every number of a `LinearModel` is finite (infinite bounds are None); the caller's
+Invariants: every number of a `LinearModel` is finite (infinite bounds are None) and the bounds of
+integer columns are whole (HiGHS is lost with 0.4 .. 2.6); the caller's
 model is only read; columns and rows are renamed (x0, x1, ..., r0, ...), so no name of the caller
 reaches a solver's parser; the text is exact (`repr` of each float, where PuLP writes 12 digits).
 What is written is what `scaling` made of the model.
@@ -19,6 +20,8 @@ from poet_core.errors import PlanningError
 # A row may be off by this fraction of its largest term: well above the solvers' 1e-9, since
 # integer variables are rounded before rows are checked, and far below any missed constraint.
 _ROW_TOLERANCE = 1e-6
+# A bound of an integer column this close to a whole number means that number.
+_WHOLE_TOLERANCE = 1e-9
 # MPS for "no bound": CBC takes 1e30 and more for infinite, HiGHS and Gurobi 1e20 and more.
 _ABSENT_BOUND = 1e30
 
@@ -31,6 +34,11 @@ class Column:
     lower: float | None
     upper: float | None
     integer: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no whole number lies in the range."""
+        return self.lower is not None and self.upper is not None and self.lower > self.upper
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +172,15 @@ def _column(variable: pulp.LpVariable) -> Column:
     upper = _bound(variable.upBound, f"the upper bound of {name}", math.inf)
     if lower is not None and upper is not None and lower > upper:
         raise _refused(f"{name} has an empty range: {lower} .. {upper}")
-    return Column(name=name, lower=lower, upper=upper, integer=variable.cat == pulp.LpInteger)
+    if variable.cat == pulp.LpInteger:
+        lower = None if lower is None else float(math.ceil(lower - _slack(lower)))
+        upper = None if upper is None else float(math.floor(upper + _slack(upper)))
+        return Column(name=name, lower=lower, upper=upper, integer=True)
+    return Column(name=name, lower=lower, upper=upper, integer=False)
+
+
+def _slack(bound: float) -> float:
+    return _WHOLE_TOLERANCE * max(1.0, abs(bound))
 
 
 def _row(constraint: pulp.LpConstraint, index_of: Mapping[str, int]) -> Row:

@@ -7,6 +7,7 @@ rounded, its objective is recomputed here, and nothing of the solver is left run
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -39,6 +40,8 @@ _ADAPTERS: Mapping[str, Adapter] = {
     "highs": HighsAdapter(),
     "gurobi": GurobiAdapter(),
 }
+# The largest seed that every solver takes (Gurobi's; the others take 31 bits).
+_MOST_SEED = 2_000_000_000
 # The least time that a solver is started for, however much of the limit writing the model took.
 _LEAST_SECONDS = 0.01
 
@@ -68,14 +71,18 @@ def solve_model(
     _check_limits(limits)
     label = require_backend(backend)
     linear = read_model(model)
+    start = None if warm_start is None else _checked_start(linear, warm_start)
+    decided = _decided(linear, label, started)
+    if decided is not None:
+        return decided
     scaled = scale(linear)
-    start = None if warm_start is None else _start_point(linear, scaled, warm_start)
+    point = None if start is None else scaled.point_forward(start)
     with private_folder() as folder:
         (folder / MODEL_NAME).write_text(write_mps(scaled.model), encoding="ascii")
         left = max(_LEAST_SECONDS, limits.wall_seconds - (time.monotonic() - started))
         adapter = _ADAPTERS[backend]
         process = run_solver(
-            adapter.command(folder, replace(limits, wall_seconds=left), start),
+            adapter.command(folder, _for_solver(limits, left), point),
             folder=folder,
             wall_seconds=left,
             memory_bytes=limits.memory_bytes,
@@ -116,7 +123,7 @@ def _result(
         message = f"{backend} claims a solution and gave none ({answer.message})"
     elif answer.point is not None and status.has_solution:
         point = _rounded(model, scaled.point_back(answer.point))
-        broken = model.broken_rule(point)
+        broken = _not_exact(model, point, answer.exact_below) or model.broken_rule(point)
         if broken is None:
             objective = model.objective_of(point)
             values = {
@@ -124,7 +131,7 @@ def _result(
             }
         else:
             status = SolveStatus.FAILED
-            message = f"{backend} gave an answer that breaks the model: {broken}."
+            message = f"{backend} gave an answer that cannot be used: {broken}."
     bound = objective if status is SolveStatus.OPTIMAL and proof_asked else None
     if bound is None and status is not SolveStatus.FAILED:
         bound = _bound(scaled, answer, objective)
@@ -182,9 +189,43 @@ def _rounded(model: LinearModel, point: list[float]) -> list[float]:
     ]
 
 
-def _start_point(
-    model: LinearModel, scaled: Scaled, warm_start: Mapping[str, float]
-) -> dict[int, float]:
+def _not_exact(model: LinearModel, point: list[float], exact_below: float) -> str | None:
+    for column, value in zip(model.columns, point, strict=True):
+        if column.integer and abs(value) >= exact_below:
+            return f"{column.name} has more digits ({value}) than are told exactly"
+    return None
+
+
+def _for_solver(limits: SolveLimits, wall_seconds: float) -> SolveLimits:
+    """What the solver is told: more threads than cores only cost (CBC dies of 200)."""
+    return replace(
+        limits,
+        wall_seconds=wall_seconds,
+        threads=min(limits.threads, os.cpu_count() or 1),
+        seed=limits.seed % (_MOST_SEED + 1),
+    )
+
+
+def _decided(model: LinearModel, backend: str, started: float) -> BackendResult | None:
+    """A model that leaves nothing to decide, on which solvers differ: no columns, an empty range."""
+    empty = next((column.name for column in model.columns if column.is_empty), None)
+    if empty is None and model.columns:
+        return None
+    broken = model.broken_rule([]) if empty is None else f"no whole number for {empty}"
+    objective = None if broken else model.objective_constant
+    return BackendResult(
+        status=SolveStatus.INFEASIBLE if broken else SolveStatus.OPTIMAL,
+        objective=objective,
+        bound=objective,
+        values={},
+        seconds=time.monotonic() - started,
+        backend=backend,
+        message=f"Without the solver: {broken or 'there is nothing to decide'}.",
+        log_tail="",
+    )
+
+
+def _checked_start(model: LinearModel, warm_start: Mapping[str, float]) -> dict[int, float]:
     index_of = {column.name: index for index, column in enumerate(model.columns)}
     unknown = [name for name in warm_start if name not in index_of]
     if unknown or not all(math.isfinite(value) for value in warm_start.values()):
@@ -194,7 +235,7 @@ def _start_point(
             code="warm_start_invalid",
             hint="Build it from the same model that is solved.",
         )
-    return scaled.point_forward({index_of[name]: value for name, value in warm_start.items()})
+    return {index_of[name]: value for name, value in warm_start.items()}
 
 
 def _check_limits(limits: SolveLimits) -> None:
