@@ -35,7 +35,6 @@ def any_order_cover(problem: Problem) -> AnyOrderCover:
     graph, budget = problem.graph, problem.budget
     table, prices = value_table(graph, budget), least_prices(problem)
     rows = Rows()
-    before = _ancestors(graph)
     movable = [v for v in table.values if not v.persistent and (v.users or v.at_end)]
     lost: list[tuple[Sum, Sum]] = []
     kept: dict[int, Sum] = {}
@@ -57,6 +56,7 @@ def any_order_cover(problem: Problem) -> AnyOrderCover:
     for keep, lose in lost:
         rows.at_most(ONE, keep + lose)
     room = budget.ram_bytes - budget.reserved_bytes
+    live = _live_values(graph, movable)
     for op in graph.ops:
         touched = set(op.touches)
         fixed = sum(budget.rounded(graph.storages[s].size_bytes) for s in touched)
@@ -67,8 +67,8 @@ def any_order_cover(problem: Problem) -> AnyOrderCover:
         ]
         terms += [
             (value.ram_bytes, kept[value.id])
-            for value in movable
-            if value.storage not in touched and _is_live(value, op.id, before)
+            for value in live[op.id]
+            if value.storage not in touched
         ]
         rows.weighted(terms, room - fixed - budget.rounded(op.workspace_bytes))
     return AnyOrderCover(prices=prices, rows=rows)
@@ -89,11 +89,33 @@ def _ancestors(graph: TrainingGraph) -> list[int]:
     return before
 
 
-def _is_live(value: Value, op_id: int, before: list[int]) -> bool:
-    """Whether the value was produced before the first run of the op, and is needed after it."""
-    if value.producer != BEFORE_STEP and not before[op_id] >> value.producer & 1:
-        return False
-    return value.at_end or any(before[user] >> op_id & 1 for user in value.users)
+def _live_values(graph: TrainingGraph, values: list[Value]) -> list[list[Value]]:
+    """By op: the values that were produced before its first run, and are needed after it."""
+    before = _ancestors(graph)
+    after = _transposed(before)
+    live: list[list[Value]] = [[] for _ in before]
+    everything = (1 << len(before)) - 1
+    for value in values:
+        later = everything if value.at_end else 0
+        for user in value.users:
+            later |= before[user]
+        produced = everything if value.producer == BEFORE_STEP else after[value.producer]
+        for op_id in _ones(produced & later):
+            live[op_id].append(value)
+    return live
+
+
+def _transposed(before: list[int]) -> list[int]:
+    after = [0] * len(before)
+    for op_id, bits in enumerate(before):
+        for earlier in _ones(bits):
+            after[earlier] |= 1 << op_id
+    return after
+
+
+def _ones(bits: int) -> list[int]:
+    """The places of the ones, ascending."""
+    return [place for place, digit in enumerate(reversed(f"{bits:b}")) if digit == "1"]
 
 
 def _needed_persistent(graph: TrainingGraph) -> list[int]:

@@ -20,12 +20,19 @@ from poet_solvers.bounds.orders import Ordered
 from poet_solvers.bounds.prove import Solved, lp_bound, solve
 from poet_solvers.bounds.read_point import schedule_of
 from poet_solvers.bounds.refine import broken_moments
-from poet_solvers.bounds.relaxation import Grid, Relaxation, relax_on, worst_positions
+from poet_solvers.bounds.relaxation import (
+    Grid,
+    Relaxation,
+    columns_on,
+    relax_on,
+    worst_positions,
+)
 
 # Measured on steps of 40 to 730 ops: what a MILP takes grows with its checkpoints, and by luck. The
 # first that end within their share leave time for their refinements.
 _CHECKPOINTS = (4, 8, 12, 24)
-_LP_CHECKPOINTS = 8
+# More of them only let the LP split its decisions finer.
+_LP_CHECKPOINTS = 4
 _SHARE = 0.3
 _LEAST_SECONDS = 1.0
 _MOST_ADDED = 8
@@ -50,8 +57,8 @@ class Ladder:
     def __init__(self, ordered: Ordered, backend: BackendName, limits: SolveLimits) -> None:
         self._ordered, self._backend = ordered, backend
         self._limits = replace(limits, relative_gap=0.0, threads=1)
-        everywhere = self._relaxation(worst_positions(ordered.problem, _ALL_CHECKPOINTS))
-        small = len(everywhere.rows.costs) <= _SMALL_COLUMNS
+        everywhere = worst_positions(ordered.problem, _ALL_CHECKPOINTS)
+        small = columns_on(ordered.problem, everywhere) <= _SMALL_COLUMNS
         self._lp_due = not small and "highs" in available_backends()
         counts = (_ALL_CHECKPOINTS,) if small else _CHECKPOINTS
         grids = [worst_positions(ordered.problem, count) for count in counts]
@@ -72,9 +79,9 @@ class Ladder:
         return Found() if grid is None else self._milp(grid, seconds, cancel)
 
     def _milp(self, grid: Grid, seconds: float, cancel: threading.Event) -> Found:
-        relaxation = self._relaxation(grid)
-        if len(relaxation.rows.costs) > _MOST_COLUMNS:
+        if columns_on(self._ordered.problem, grid) > _MOST_COLUMNS:
             return Found()
+        relaxation = self._relaxation(grid)
         solved = solve(relaxation, self._backend, self._within(seconds), cancel)
         here = None if solved.point is None else schedule_of(relaxation, solved.point)
         self._go_on(grid, solved, here, cancelled=cancel.is_set())

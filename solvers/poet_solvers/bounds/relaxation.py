@@ -92,6 +92,12 @@ def relax(
     return relax_on(problem, Grid(checkpoints=checkpoints), chains=chains, holds_for=holds_for)
 
 
+def columns_on(problem: Problem, grid: Grid) -> int:
+    """Nearly how many columns the relaxation on a grid has."""
+    table, prices = value_table(problem.graph, problem.budget), least_prices(problem)
+    return lay_out(problem, table, prices, grid.checkpoints, chains=True).columns
+
+
 def relax_on(
     problem: Problem,
     grid: Grid,
