@@ -35,7 +35,8 @@ class Search {
         anneal(best, moves - moves / 2 - 2 * (moves / 10), 0.6, 1.0, 0.03);
         return best_;
     }
-    std::int64_t moves() const { return done_; }
+    // Proposals that were evaluated, accepted or not.
+    std::int64_t moves() const { return trial_.count(); }
 
   private:
     using Clock = std::chrono::steady_clock;
@@ -49,7 +50,6 @@ class Search {
     bool check_ = false, stopped_ = false;
     Answer best_;
     Change change_;
-    std::int64_t done_ = 0;
     Clock::time_point begun_;
     const Poll* poll_ = nullptr;
 
@@ -65,15 +65,19 @@ class Search {
         State state(p_, start);
         double price = price_, share = 0, temperature = 0;
         keep(state);
-        for (std::int64_t i = 0; i < moves && !stopped_; ++i, ++done_) {
+        const std::int64_t begun = trial_.count();
+        for (std::int64_t i = 0; !stopped_; ++i) {
             if (i % poll_every == 0) {
-                share = static_cast<double>(i) / static_cast<double>(moves);
+                // Where hardly anything can be proposed, trying counts too.
+                std::int64_t done = std::max(trial_.count() - begun, i / 16);
+                if (done >= moves) return;
+                share = static_cast<double>(done) / static_cast<double>(moves);
                 if (limit_ > 0) {
                     double now = elapsed() / limit_;
                     if (now >= until) return;
                     share = std::max(share, (now - from) / (until - from));
                 }
-                if (!(*poll_)(found() ? &best_ : nullptr, done_)) { stopped_ = true; return; }
+                if (!(*poll_)(found() ? &best_ : nullptr, trial_.count())) { stopped_ = true; return; }
                 // Too long over the budget: excess gets dearer, else slowly cheaper, within limits.
                 price *= state.excess() > 0 ? 1.1 : 0.95;
                 price = std::min(std::max(price, price_ * 0.05), price_ * 1e6);
@@ -87,31 +91,25 @@ class Search {
             if (step(state, price, temperature)) keep(state);
         }
     }
-    bool accept(double worse, double temperature) {
-        if (worse <= 0) return true;
-        return worse < 30 * temperature && moves_.random.unit() < std::exp(-worse / temperature);
-    }
-    // One move; whether the state changed.
+    // One move; whether the state changed. How much worse it may get is drawn first (Metropolis): what
+    // costs more than that by itself needs no look at memory.
     bool step(State& state, double price, double temperature) {
-        double before = state.amounts()[COST] + price * state.excess();
+        double most = state.amounts()[COST] + price * state.excess();
+        most -= temperature * std::log(1.0 - moves_.random.unit());
         bool made = first_part(state);
         if (!made_by_itself_ && propose(state)) {
-            const Effect& effect = trial_.effect(state, change_);
-            if (effect.possible) {
-                double after = state.amounts()[COST] + effect.amounts[COST];
-                after += price * (state.excess() + effect.excess);
-                if (accept(after - before, temperature)) {
-                    if (check_) check(state, effect); else trial_.make_for_good(state, change_);
-                    state.commit();
-                    return true;
-                }
+            const Effect& effect = trial_.effect(state, change_, most - state.amounts()[COST]);
+            double after = state.amounts()[COST] + effect.amounts[COST];
+            if (effect.possible && after + price * (state.excess() + effect.excess) <= most) {
+                if (check_) check(state, effect); else trial_.make_for_good(state, change_);
+                state.commit();
+                return true;
             }
             if (made) state.undo();
             return false;
         }
         if (!made) return false;
-        double after = state.amounts()[COST] + price * state.excess();
-        if (!state.broken() && accept(after - before, temperature)) {
+        if (!state.broken() && state.amounts()[COST] + price * state.excess() <= most) {
             state.commit();
             return true;
         }
@@ -151,7 +149,7 @@ class Search {
     }
     bool swap_ = false;
     bool make_possible(State& state) {
-        if (!trial_.effect(state, change_).possible) return false;
+        if (!trial_.effect(state, change_, std::numeric_limits<double>::infinity()).possible) return false;
         if (change_.what == What::move) trial_.make_move(state, change_); else make(state, change_);
         return true;
     }

@@ -10,6 +10,9 @@
 
 #pragma once
 
+#include <limits>
+#include <tuple>
+
 #include "trial.hpp"
 
 namespace poet {
@@ -22,13 +25,18 @@ class Moves {
     Random random;
 
     bool bring_back(const State& state, Change& change) {
-        auto [v, node] = use(state);
-        if (v < 0) return false;
-        int index = state.index_of(v, node);
+        int v = -1, node = -1, index = 0;
+        bool paged = false;
+        for (int tries = 0; tries < 4 && index <= 0; ++tries) {
+            std::tie(v, node) = use(state);
+            if (v < 0) continue;
+            index = state.index_of(v, node);
+            if (index <= 0) continue;
+            const Events& list = state.events(v);
+            paged = list[index].paged;
+            if (!paged && state.place(node) - state.place_of(list[index - 1]) < 2) index = 0;
+        }
         if (index <= 0) return false;
-        const Events& list = state.events(v);
-        bool paged = list[index].paged;
-        if (!paged && state.place(node) - state.place_of(list[index - 1]) < 2) return false;
         if (!paged && p_.page && (!p_.rematerialize || random.chance(0.5))) {
             change.clear(What::flags);
             change.flags.push_back({v, node, true});
@@ -219,7 +227,7 @@ class Moves {
     // Runs are made to move one by one: what stands in the way goes first. All is journalled.
     bool put(State& state, Trial& trial, Change& change, int node, int target) {
         if (!relocation(state, node, target, change)) return true;
-        if (!trial.effect(state, change).possible) return false;
+        if (!trial.effect(state, change, std::numeric_limits<double>::infinity()).possible) return false;
         trial.make_move(state, change);
         return true;
     }

@@ -61,9 +61,12 @@ class Trial {
   public:
     explicit Trial(const Problem& p) : p_(p), more_pages_(p.size.size(), 0), slot_(p.size.size(), -1) {}
 
-    const Effect& effect(const State& state, const Change& change) {
+    // Where the cost alone comes to more than `most_cost`, memory is not looked at: not possible.
+    const Effect& effect(const State& state, const Change& change, double most_cost) {
+        most_cost_ = most_cost;
         effect_ = Effect{};
         effect_.possible = true;
+        ++count_;
         steps_.clear();
         switch (change.what) {
             case What::flags: flags(state, change); break;
@@ -74,6 +77,7 @@ class Trial {
         return effect_;
     }
 
+    std::int64_t count() const { return count_; }  // of changes looked at
     // What `effect` looked at last, made: journalled where the change is a move.
     void make_move(State& state, const Change& change) const {
         state.move(change.node, change.target, steps_.begin(), steps_.count(), local_move_, effect_.excess);
@@ -96,7 +100,8 @@ class Trial {
 
   private:
     const Problem& p_;
-    double local_move_ = 0;
+    std::int64_t count_ = 0;
+    double local_move_ = 0, most_cost_ = 0;
     Effect effect_;
     Steps steps_;
     Ints more_pages_, paged_, slot_, touched_;
@@ -139,11 +144,26 @@ class Trial {
             page(flag.value, flag.paged ? 1 : -1);
         }
         count_page_outs(state);
+        if (too_dear()) return;
         effect_.excess = steps_.sum(state.memory().data());
+    }
+    bool too_dear() {
+        if (effect_.amounts[COST] > most_cost_) effect_.possible = false;
+        return !effect_.possible;
     }
 
     // -- a block of runs before a run ---------------------------------------------------------
     void block(const State& state, const Change& change) {
+        for (const Run& run : change.runs) {
+            add_to(effect_.amounts, p_.run[run.op]);
+            for (int i = 0; i < run.paged; ++i) page(change.paged[run.first_paged + i], 1);
+        }
+        for (const Flag& flag : change.flags) {
+            int index = state.index_of(flag.value, flag.node);
+            if (state.events(flag.value)[index].paged) page(flag.value, -1);
+        }
+        count_page_outs(state);
+        if (too_dear()) return;
         int place = state.place(change.node), length = static_cast<int>(change.runs.size());
         local_.assign(length, state.across(place));
         locals_.clear();
@@ -152,21 +172,14 @@ class Trial {
             const Run& run = change.runs[at];
             const int* paged = change.paged.data() + run.first_paged;
             local_[at] += p_.workspace[run.op];
-            add_to(effect_.amounts, p_.run[run.op]);
             for (int v : p_.needed[run.op]) {
                 bool pages = std::find(paged, paged + run.paged, v) != paged + run.paged;
-                if (pages) page(v, 1);
                 touch(v, at, !pages);
             }
             for (int v : p_.written[run.op]) touch(v, at, false);
             if (p_.generator[run.op] >= 0) touch(p_.generator[run.op], at, false);
         }
         for (int v : touched_) close(state, change, v, place, length);
-        for (const Flag& flag : change.flags) {
-            int index = state.index_of(flag.value, flag.node);
-            if (state.events(flag.value)[index].paged) page(flag.value, -1);
-        }
-        count_page_outs(state);
         effect_.excess = steps_.sum(state.memory().data());
         for (double memory : local_) effect_.excess += over(memory);
     }
@@ -239,6 +252,7 @@ class Trial {
             if (p_.is_generator(v)) without_draws(state, change, v); else without(state, change, v);
         }
         count_page_outs(state);
+        if (too_dear()) return;
         effect_.excess = steps_.sum(state.memory().data());
         for (int node : change.nodes) {
             int place = state.place(node);
