@@ -11,7 +11,7 @@ import contextlib
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,15 @@ class PointAnswer:
     error_code: str = ""
     whole: bool = True
     settled: bool = False
+
+
+def _watching(
+    wanted_file: str | None, cancel: threading.Event
+) -> contextlib.AbstractContextManager[None]:
+    if wanted_file is None:
+        return contextlib.nullcontext()
+    path = Path(wanted_file)
+    return stopping_when(lambda: not path.exists(), cancel)
 
 
 def solve_point(task: PointTask, cancel: threading.Event | None = None) -> PointAnswer:
@@ -118,27 +127,24 @@ class Wanted:
 
 
 @contextlib.contextmanager
-def _watching(wanted_file: str | None, cancel: threading.Event) -> Iterator[None]:
-    """Sets `cancel` when the file is gone."""
-    if wanted_file is None:
-        yield
-        return
-    path, over = Path(wanted_file), threading.Event()
-    if not path.exists():
+def stopping_when(over: Callable[[], bool], cancel: threading.Event) -> Iterator[None]:
+    """Sets `cancel` as soon as `over` says so; it is asked ten times a second."""
+    if over():
         cancel.set()
+    left = threading.Event()
 
     def watch() -> None:
-        while not over.wait(_LOOK_SECONDS):
-            if not path.exists():
+        while not left.wait(_LOOK_SECONDS):
+            if over():
                 cancel.set()
                 return
 
-    thread = threading.Thread(target=watch, name="frontier-watch", daemon=True)
+    thread = threading.Thread(target=watch, name="poet-stop-watch", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        left.set()
         thread.join()
 
 
