@@ -1,9 +1,9 @@
 """Greedy eviction in the style of Capuchin (Peng et al., ASPLOS 2020), on a known access pattern.
 
 At the first moment over the budget, of the tensors that are held across it: the one that frees most
-bytes for its cost until its next access, either paged out and in again or, where cheaper, rematerialized
-with the chain of what it needs by then. Nothing is taken back. Invariant: what is answered fits by this
-module's own count; the judge has the last word.
+bytes for its cost (of equals: for the longest time) is either paged out and in again or, where cheaper,
+rematerialized before its next access with the chain of what it needs by then. Nothing is taken back.
+Invariant: what is answered fits by this module's own count; the judge has the last word.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class _Evictions:
 
     def _evict_one(self, over: int, holds: list[_Hold]) -> bool:
         """Evict what frees most for its cost; False where nothing may go."""
-        best: tuple[float, int, _Hold, list[int] | None] | None = None
+        best: tuple[tuple[float, int, int], _Hold, list[int] | None] | None = None
         by_value: dict[int, list[_Hold]] = {}
         for hold in holds:
             by_value.setdefault(hold.value, []).append(hold)
@@ -108,11 +108,12 @@ class _Evictions:
                 continue
             size = self._table.values[hold.value].ram_bytes
             worth = size / cost if cost > 0 else float("inf")
-            if best is None or (worth, size) > best[:2]:
-                best = worth, size, hold, chain
+            rank = worth, size, hold.until - hold.since
+            if best is None or rank > best[0]:
+                best = rank, hold, chain
         if best is None:
             return False
-        self._take(best[2], best[3])
+        self._take(best[1], best[2])
         return True
 
     def _cost(

@@ -35,9 +35,10 @@ _COMPUTE_INTENSIVE = (
 
 
 def partitions(passes: Passes) -> Iterator[Sequence]:
-    """The step for each memory budget."""
+    """The step for each memory budget; for the whole of it nothing runs again."""
     cut = _Cut(passes)
-    seen: set[frozenset[int]] = set()
+    seen = {passes.saved}
+    yield passes.run_again(passes.saved, lambda _storage: ())
     dear = frozenset(
         op.id
         for op in passes.graph.ops[: passes.forward_ops]
