@@ -8,8 +8,11 @@ plan. Nothing is computed twice.
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left
 from collections.abc import Iterable
+
+import numpy as np
 
 from poet_core.bounds import ram_floor
 from poet_core.errors import PlanError
@@ -19,6 +22,9 @@ from poet_solvers.values import ValueTable
 
 # How much of the RAM above the floor persistent storages may hold all step, in the variants tried.
 _SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+
+# Sums of bytes up to here are exact in numpy's integers; larger ones are Python's.
+_MOST_INT64 = 2**60
 
 
 def best_evict_schedule(problem: Problem, table: ValueTable) -> Schedule | None:
@@ -66,43 +72,47 @@ def _kept_storages(problem: Problem, share: float) -> frozenset[int]:
     floor = ram_floor(graph, budget).floor_bytes
     limit = floor + share * (budget.ram_bytes - floor)
     rounded = [budget.rounded(storage.size_bytes) for storage in graph.storages]
-    touched = [frozenset(op.touches) for op in graph.ops]
-    needed = [
-        budget.reserved_bytes
-        + sum(rounded[s] for s in op.touches)
-        + budget.rounded(op.workspace_bytes)
-        for op in graph.ops
-    ]
-    at_end = frozenset(s.id for s in graph.storages if s.result)
-    inputs = frozenset(
-        s.id for s in graph.storages if graph.begins_resident(s.id) and not s.persistent
-    )
-    for storages in (at_end, inputs):
-        touched.append(storages)
-        needed.append(budget.reserved_bytes + sum(rounded[s] for s in storages))
+    at_end = tuple(s.id for s in graph.storages if s.result)
+    inputs = tuple(s.id for s in graph.storages if graph.begins_resident(s.id) and not s.persistent)
+    touches = [*(op.touches for op in graph.ops), at_end, inputs]
+    workspaces = [*(budget.rounded(op.workspace_bytes) for op in graph.ops), 0, 0]
+    touched: list[list[int]] = [[] for _ in graph.storages]
+    for moment, storages in enumerate(touches):
+        for storage in storages:
+            touched[storage].append(moment)
 
     def worth(storage: int) -> float:
-        uses = sum(storage in storages for storages in touched)
-        joules = costs.page_in_joules[storage] * uses
+        joules = costs.page_in_joules[storage] * len(touched[storage])
         if graph.versions.last[storage]:
             joules += costs.page_out_joules[storage]
         return joules / rounded[storage]
 
     persistent = [s.id for s in graph.storages if s.persistent and s.size_bytes]
+    exact = budget.reserved_bytes + sum(rounded) + max(workspaces) < _MOST_INT64
+    needed = np.array(
+        [
+            budget.reserved_bytes + sum(rounded[s] for s in storages) + workspace
+            for storages, workspace in zip(touches, workspaces, strict=True)
+        ],
+        np.int64 if exact else object,
+    )
     kept: set[int] = set()
     for storage in sorted(persistent, key=lambda s: (-worth(s), s)):
-        with_it = [
-            size if storage in storages else size + rounded[storage]
-            for size, storages in zip(needed, touched, strict=True)
-        ]
-        if max(with_it) <= limit:
-            needed = with_it
+        needed += rounded[storage]
+        needed[touched[storage]] -= rounded[storage]
+        if needed.max() <= limit:
             kept.add(storage)
+        else:
+            needed -= rounded[storage]
+            needed[touched[storage]] += rounded[storage]
     return frozenset(kept)
 
 
 class _Evictor:
-    """RAM and flash hold value ids by storage; `used` counts RAM as the judge does."""
+    """RAM and flash hold value ids by storage; `used` counts RAM as the judge does.
+
+    `later`: storages in RAM, those used farthest in the future first; an entry whose next use is no
+    longer that one is passed over."""
 
     def __init__(self, problem: Problem, table: ValueTable, kept: frozenset[int]) -> None:
         self._problem, self._table, self._kept = problem, table, kept
@@ -114,11 +124,15 @@ class _Evictor:
         self._flash = {storage: table.first_of[storage] for storage in self._start_flash}
         self._ram = {v.storage: v.id for v in starts if v.storage not in self._flash}
         self._used = self._budget.reserved_bytes + self._bytes(self._ram.values())
+        self._later: list[tuple[int, int]] = []
+        for storage in self._ram:
+            self._expect(storage)
 
     def schedule(self) -> Schedule | None:
         start_ram = sorted(self._kept)
+        touched: Iterable[int] = tuple(self._ram)
         for op in self._graph.ops:
-            self._free_dead()
+            self._free_dead(touched)
             if not self._make_room(op.id):
                 return None
             for v in self._table.needed[op.id]:
@@ -128,10 +142,18 @@ class _Evictor:
             self._used += self._bytes(self._table.written[op.id])
             for v in self._table.given(op.id):
                 self._ram[self._table.values[v].storage] = v
+            touched = op.touches
+            for storage in touched:
+                self._expect(storage)
+        self._free_dead(touched)
         return self._finish(start_ram)
 
+    def _expect(self, storage: int) -> None:
+        """Note when a storage is used next, if it is in RAM and may leave."""
+        if storage in self._ram and storage not in self._kept:
+            heapq.heappush(self._later, (-self._next_use(storage), -storage))
+
     def _finish(self, start_ram: list[int]) -> Schedule | None:
-        self._free_dead()
         stay = set(self._kept)
         stay |= {s.id for s in self._graph.storages if s.result and s.size_bytes}
         for storage in sorted(self._ram.keys() - stay):
@@ -158,9 +180,11 @@ class _Evictor:
         position = bisect_left(users, self._done)
         return users[position] if position < len(users) else len(self._graph.ops)
 
-    def _free_dead(self) -> None:
-        """Free what nobody needs any more; what flash must have at the end is paged out first."""
-        for storage, v in sorted(self._ram.items()):
+    def _free_dead(self, touched: Iterable[int]) -> None:
+        """Free what nobody needs any more, among what was just touched; what flash must have at the
+        end is paged out first."""
+        for storage in sorted(storage for storage in touched if storage in self._ram):
+            v = self._ram[storage]
             value = self._table.values[v]
             stays = storage in self._kept or self._graph.storages[storage].result
             if not self._used_again(v) and not (value.at_end and stays):
@@ -176,15 +200,18 @@ class _Evictor:
         missing = [v for v in table.needed[op_id] if self._ram.get(table.values[v].storage) != v]
         coming = self._bytes(missing) + self._bytes(table.written[op_id])
         coming += self._budget.rounded(op.workspace_bytes)
-        stay = set(op.touches) | self._kept
-        victims = sorted(
-            (storage for storage in self._ram if storage not in stay),
-            key=lambda storage: (self._next_use(storage), storage),
-        )
+        stay: list[tuple[int, int]] = []
         while self._used + coming > self._budget.ram_bytes:
-            if not victims:
+            if not self._later:
                 return False
-            self._evict(victims.pop())
+            entry = heapq.heappop(self._later)
+            storage = -entry[1]
+            if storage in op.touches:
+                stay.append(entry)
+            elif storage in self._ram and -entry[0] == self._next_use(storage):
+                self._evict(storage)
+        for entry in stay:
+            heapq.heappush(self._later, entry)
         return True
 
     def _evict(self, storage: int) -> None:
