@@ -13,6 +13,7 @@
 #include <limits>
 
 #include "moves.hpp"
+#include "objective.hpp"
 
 namespace poet {
 
@@ -21,13 +22,12 @@ class Search {
     using Poll = std::function<bool(const Answer*, std::int64_t)>;  // the best, where there is one
 
     Search(const Problem& problem, const Start& start, std::uint64_t seed, double price, bool check)
-        : p_(problem), moves_(problem, seed), trial_(problem), first_(start), price_(price), check_(check) {}
+        : p_(problem), moves_(problem, seed), trial_(problem), goal_(problem, price), first_(start), check_(check) {}
 
     Answer run(std::int64_t moves, double seconds, const Poll& poll) {
         begun_ = Clock::now();
         limit_ = seconds;
         poll_ = &poll;
-        for (const Amounts& one : p_.run) base_ += one[COST];
         anneal(first_, moves / 2, 0.0, 0.4, 0.1);
         anneal(first_, moves / 10, 0.4, 0.5, 0.4);
         anneal(first_, moves / 10, 0.5, 0.6, 0.02);
@@ -41,12 +41,15 @@ class Search {
   private:
     using Clock = std::chrono::steady_clock;
     static constexpr int poll_every = 512;
+    static constexpr double any = std::numeric_limits<double>::infinity();
 
     const Problem& p_;
     Moves moves_;
     Trial trial_;
+    Objective goal_;
+    Figures now_;  // of the state as accepted
     Start first_;
-    double price_, base_ = 0, limit_ = 0;
+    double limit_ = 0;
     bool check_ = false, stopped_ = false;
     Answer best_;
     Change change_;
@@ -63,7 +66,9 @@ class Search {
 
     void anneal(const Start& start, std::int64_t moves, double from, double until, double heat) {
         State state(p_, start);
-        double price = price_, share = 0, temperature = 0;
+        double share = 0, temperature = 0;
+        goal_.reset();
+        now_ = goal_.figures(state);
         keep(state);
         const std::int64_t begun = trial_.count();
         for (std::int64_t i = 0; !stopped_; ++i) {
@@ -78,43 +83,57 @@ class Search {
                     share = std::max(share, (now - from) / (until - from));
                 }
                 if (!(*poll_)(found() ? &best_ : nullptr, trial_.count())) { stopped_ = true; return; }
-                // Too long over the budget: excess gets dearer, else slowly cheaper, within limits.
-                price *= state.excess() > 0 ? 1.1 : 0.95;
-                price = std::min(std::max(price, price_ * 0.05), price_ * 1e6);
+                goal_.adapt(state.amounts(), state.excess(), now_);
                 state.recount();
             }
             if (i % 64 == 0) {
-                double overhead = (found() ? best_.cost : state.amounts()[COST]) - base_;
-                double each = std::max(overhead, 1e-7 * base_) / std::max(1, state.changes());
+                double overhead = (found() ? best_.cost : goal_.cost(state.amounts(), now_)) - goal_.base();
+                double each = std::max(overhead, 1e-7 * goal_.base()) / std::max(1, state.changes());
                 temperature = heat * each * std::pow(0.005, share);
             }
-            if (step(state, price, temperature)) keep(state);
+            if (step(state, temperature)) keep(state);
         }
     }
     // One move; whether the state changed. How much worse it may get is drawn first (Metropolis): what
-    // costs more than that by itself needs no look at memory.
-    bool step(State& state, double price, double temperature) {
-        double most = state.amounts()[COST] + price * state.excess();
+    // costs more than that by itself needs no look at memory, and what cannot be worth it no replay.
+    bool step(State& state, double temperature) {
+        double most = goal_.worth(state.amounts(), state.excess(), now_);
         most -= temperature * std::log(1.0 - moves_.random.unit());
         bool made = first_part(state);
         if (!made_by_itself_ && propose(state)) {
-            const Effect& effect = trial_.effect(state, change_, most - state.amounts()[COST]);
-            double after = state.amounts()[COST] + effect.amounts[COST];
-            if (effect.possible && after + price * (state.excess() + effect.excess) <= most) {
-                if (check_) check(state, effect); else trial_.make_for_good(state, change_);
+            const Effect& effect = trial_.effect(state, change_, goal_.plain() ? most - state.amounts()[COST] : any);
+            if (effect.possible && worth_it(state, effect, most)) {
+                if (!goal_.replays()) {
+                    if (check_) check(state, effect); else trial_.make_for_good(state, change_);
+                    now_ = goal_.figures(state);
+                    state.commit();
+                    return true;
+                }
+                make_undoable(state);
+                made = true;
+            } else {
+                if (made) state.undo();
+                return false;
+            }
+        }
+        if (!made) return false;
+        if (!state.broken() && goal_.lower(state.amounts(), state.excess()) <= most) {
+            Figures figures = goal_.figures(state);
+            if (goal_.worth(state.amounts(), state.excess(), figures) <= most) {
+                now_ = figures;
                 state.commit();
                 return true;
             }
-            if (made) state.undo();
-            return false;
-        }
-        if (!made) return false;
-        if (!state.broken() && state.amounts()[COST] + price * state.excess() <= most) {
-            state.commit();
-            return true;
         }
         state.undo();
         return false;
+    }
+    bool worth_it(const State& state, const Effect& effect, double most) const {
+        if (goal_.plain())  // the usual case, short
+            return goal_.worth_plain(state.amounts()[COST] + effect.amounts[COST], state.excess() + effect.excess) <= most;
+        Amounts after = state.amounts();
+        add_to(after, effect.amounts);
+        return goal_.lower(after, state.excess() + effect.excess) <= most;
     }
     // Some moves have two parts, the first of which is made at once; some are all of that kind.
     bool made_by_itself_ = false;
@@ -148,9 +167,12 @@ class Search {
         return false;
     }
     bool swap_ = false;
-    bool make_possible(State& state) {
-        if (!trial_.effect(state, change_, std::numeric_limits<double>::infinity()).possible) return false;
+    void make_undoable(State& state) {
         if (change_.what == What::move) trial_.make_move(state, change_); else make(state, change_);
+    }
+    bool make_possible(State& state) {
+        if (!trial_.effect(state, change_, any).possible) return false;
+        make_undoable(state);
         return true;
     }
     bool propose(State& state) {
@@ -178,15 +200,17 @@ class Search {
         double excess = state.excess();
         trial_.make_for_good(state, change_);
         double off = std::fabs(state.excess() - excess - effect.excess);
-        off += std::fabs(state.amounts()[COST] - amounts[COST] - effect.amounts[COST]) > 1e-9 * (1 + base_);
+        off += std::fabs(state.amounts()[COST] - amounts[COST] - effect.amounts[COST]) > 1e-9 * (1 + goal_.base());
         if (off == 0) off = state.audit();
         if (off != 0 || state.broken()) throw std::logic_error("a change did not do what its trial said: kind " +
             std::to_string(static_cast<int>(change_.what)) + " off " + std::to_string(off) + (state.broken() ? " broken" : ""));
     }
     void keep(const State& state) {
-        if (state.excess() > 0 || state.broken()) return;
-        if (found() && state.amounts()[COST] >= best_.cost * (1 - 1e-12)) return;
-        best_ = state.answer(state.amounts()[COST]);
+        if (state.excess() > 0 || state.broken() || !goal_.allowed(state.amounts(), now_)) return;
+        double cost = goal_.cost(state.amounts(), now_);
+        if (found() && cost >= best_.cost * (1 - 1e-12)) return;
+        best_ = state.answer(cost);
+        goal_.place(state, best_);
     }
 };
 

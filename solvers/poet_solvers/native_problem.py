@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from poet_core.plan import Objective
-from poet_solvers.occurrences import END, Sequence, StepModel
+from poet_solvers.occurrences import END, START, Sequence, StepModel
 
 _GENERATOR = -2  # Problem::generator_mark
 
@@ -76,7 +76,7 @@ def native_start(model: StepModel, start: Sequence) -> dict[str, Any]:
 
 def sequence_of(model: StepModel, answer: Any) -> Sequence | None:
     """A native answer (cost, runs, paged, late, start_ram); cost below 0: there is none."""
-    cost, runs, paged, _late, start_ram = answer
+    cost, runs, paged, late, start_ram = answer
     if cost < 0:
         return None
     seen: set[int] = set()
@@ -86,10 +86,17 @@ def sequence_of(model: StepModel, answer: Any) -> Sequence | None:
         seen.add(op)
     numbers.append(END)
     storages = sorted(model.persistent)
+    moved = late or any(place != issued for _v, place, issued in paged)
     return Sequence(
         runs=tuple(zip(numbers, runs, strict=False)),
         paged=frozenset((v, numbers[place]) for v, place, _issued in paged),
         start_ram=frozenset(s for s, held in zip(storages, start_ram, strict=True) if held),
+        early=tuple((v, numbers[place], numbers[issued]) for v, place, issued in paged)
+        if moved
+        else (),
+        late=tuple(
+            (v, numbers[place] if place >= 0 else START, numbers[until]) for v, place, until in late
+        ),
     )
 
 

@@ -4,10 +4,12 @@
 
 A value is held from its latest production to each use, unless that use pages it in. Page-outs,
 frees and start sets follow: a page_in needs a copy, flash must be up to date where a storage begins
-there, and what is held no longer is freed. Invariant: `sequence_schedule` decides nothing.
+there, and what is held no longer is freed. A sequence may say that a page_in is issued before an
+earlier run, and that a free waits until after a later one, so that transfers run beside compute.
+Invariant: `sequence_schedule` decides nothing.
 
-Superseded versions are never asked for again (`superseders`); ops that mutate, random ops and ops
-that may not be recomputed run once.
+Superseded versions are never asked for again (`superseders`); ops that mutate and ops that may not
+be recomputed run once.
 """
 
 from __future__ import annotations
@@ -42,11 +44,18 @@ class StepModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence:
-    """Runs in order, without START and END (whose numbers are START and END)."""
+    """Runs in order, without START and END (whose numbers are START and END).
+
+    `early`: (value, the run that it is paged in for, the run before which it is issued), in the
+    order of issue; `late`: (value, the run after which it could be freed, the run after which it
+    is). What they do not name is paged in right before its run and freed right after.
+    """
 
     runs: tuple[tuple[int, int], ...]
     paged: frozenset[tuple[int, int]]
     start_ram: frozenset[int]
+    early: tuple[tuple[int, int, int], ...] = ()
+    late: tuple[tuple[int, int, int], ...] = ()
 
 
 def step_model(problem: Problem) -> StepModel:
@@ -114,6 +123,12 @@ class _Writer:
         self._brought: list[list[bool]] = [[] for _ in model.table.values]
         self._page_ins: set[tuple[int, int]] = set()
         self._copied: set[int] = set()
+        self._early = {(v, number) for v, number, _ in sequence.early}
+        self._issued: dict[int, list[int]] = {}
+        for v, _, before in sequence.early:
+            self._issued.setdefault(before, []).append(v)
+        self._late = {(v, number): after for v, number, after in sequence.late}
+        self._freed: dict[int, list[int]] = {}
         self._start_values = [
             value.id
             for value in model.table.values
@@ -168,14 +183,16 @@ class _Writer:
 
     def _write(self, number: int, op: int) -> None:
         needed, given = self._needed(op), self._given(op)
+        for v in self._issued.get(number, ()):
+            self._say(Do.PAGE_IN, v)
         for v in needed:
-            if (v, number) in self._page_ins:
+            if (v, number) in self._page_ins and (v, number) not in self._early:
                 self._say(Do.PAGE_IN, v)
         if op >= 0:
             self._out.append(Instruction(Do.COMPUTE, op))
         for v in (*needed, *given):
             self._brought[v].pop()
-        for v in given:
+        for v in sorted(given):
             if v in self._to_copy and v not in self._copied:
                 self._copied.add(v)
                 self._say(Do.PAGE_OUT, v)
@@ -184,8 +201,12 @@ class _Writer:
         in_place = {self._table.values[v].storage for v in self._mutated(op)}
         for v in (*needed, *given):
             held = self._brought[v] and not self._brought[v][-1]
-            if not held and not (v in needed and self._table.values[v].storage in in_place):
-                self._say(Do.FREE, v)
+            if held or (v in needed and self._table.values[v].storage in in_place):
+                continue
+            after = self._late.get((v, number), number)
+            self._freed.setdefault(after, []).append(v)
+        for v in self._freed.pop(number, ()):
+            self._say(Do.FREE, v)
 
     def _mutated(self, op: int) -> tuple[int, ...]:
         return self._table.mutated[op] if op >= 0 else ()
