@@ -158,7 +158,12 @@ class _Solve:
             self._desk.say(missing)
             self._prove()
         elif self._limits.moves is None and self._limits.threads > 1:
-            _side_by_side(lambda: self._search(first, 1.0), self._prove)
+            searching = threading.Event()
+            searching.set()
+            _side_by_side(
+                lambda: self._search_while(searching, first),
+                lambda: self._prove(searching.is_set),
+            )
         else:
             self._search(first, _SEARCH_SHARE)
             if not self._desk.done():
@@ -177,9 +182,16 @@ class _Solve:
         )
         desk.offer("search", found)
 
-    def _prove(self) -> None:
-        """The prover; then, where it leaves time and a gap, the judged MILP."""
-        self._prover.run(self._desk)
+    def _search_while(self, searching: threading.Event, first: Sequence | None) -> None:
+        try:
+            self._search(first, 1.0)
+        finally:
+            searching.clear()
+
+    def _prove(self, more: Callable[[], bool] = lambda: False) -> None:
+        """The prover (as long as `more` plans may come); then, where it leaves time and a gap, the
+        judged MILP."""
+        self._prover.run(self._desk, more)
         if not self._desk.done() and (not self._desk.met() or native_missing() is not None):
             self._judged_milp()
 
