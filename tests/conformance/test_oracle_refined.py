@@ -1,8 +1,10 @@
 """Refined relaxations against the exact oracle: never above it, decoded, and mostly equal to it."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from math import fsum
 from random import Random
+from typing import Any
 
 import highspy
 
@@ -38,12 +40,14 @@ def judged(problem: Problem, schedule: Schedule) -> Judgement | None:
 
 def best_point(relaxation: Relaxation) -> tuple[float, list[float]]:
     """The optimum and a point that reaches it, by HiGHS in this process."""
-    rows, solver = relaxation.rows, highspy.Highs()
+    rows = relaxation.rows
+    new_solver: Callable[[], Any] = highspy.Highs  # untyped where the rest of highspy is typed
+    solver = new_solver()
     solver.setOptionValue("output_flag", False)
     solver.setOptionValue("mip_rel_gap", 0.0)
-    for column, cost in enumerate(rows.costs):
+    for column, price in enumerate(rows.costs):
         solver.addVar(0, 1)
-        solver.changeColCost(column, float(cost))
+        solver.changeColCost(column, float(price))
         if rows.whole[column]:
             solver.changeColIntegrality(column, highspy.HighsVarType.kInteger)
     for row in rows.rows:
@@ -56,13 +60,13 @@ def best_point(relaxation: Relaxation) -> tuple[float, list[float]]:
     if rows.rows:
         assert solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
     point = list(solver.getSolution().col_value)
-    cost = sum(float(c) * x for c, x in zip(rows.costs, point, strict=True))
+    cost = fsum(float(c) * x for c, x in zip(rows.costs, point, strict=True))
     return float(relaxation.prices.base) + cost, point
 
 
 def refine_to_the_end(problem: Problem, exact_joules: float) -> Counter[str]:
     """The loop of the ladder, every relaxation of it held against the oracle."""
-    grid, counts = worst_positions(problem, 1), Counter[str]()
+    grid, counts, value = worst_positions(problem, 1), Counter[str](), 0.0
     for _ in range(_ROUNDS):
         relaxation = relax_on(problem, grid)
         value, point = best_point(relaxation)
@@ -142,7 +146,7 @@ def test_a_step_listed_in_a_plans_order_is_the_same_step() -> None:
         assert listed.schedule_back(here) == best.schedule
         judgement = judged(problem, best.schedule)
         assert judgement is not None
-        assert judged(listed.problem, here) == replace(judgement)
+        assert judged(listed.problem, here) == judgement
         value, point = best_point(relax_on(listed.problem, worst_positions(listed.problem, 256)))
         assert value <= best.energy_joules + ABSOLUTE
         counts["reordered"] += 1

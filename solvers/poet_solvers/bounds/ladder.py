@@ -101,6 +101,8 @@ class Ladder:
                 self._grids.insert(0, finer)
         elif solved.status in (SolveStatus.FEASIBLE, SolveStatus.NOT_FOUND):
             self._slow = grid
+            if "highs" in available_backends():  # the quickest on these, where it was not asked for
+                self._backend = "highs"
         else:  # it failed, or claims that nothing fits: no other grid is any better
             self._grids, self._slow, self.finished = [], None, True
 
