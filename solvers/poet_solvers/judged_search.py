@@ -21,7 +21,7 @@ from poet_solvers.backends import BackendName, BackendResult, SolveLimits, Solve
 from poet_solvers.decode import decode
 from poet_solvers.evict import best_evict_schedule
 from poet_solvers.milp_model import JudgedModel
-from poet_solvers.poet_milp import judged_model
+from poet_solvers.poet_milp import BuildCancelledError, judged_model
 from poet_solvers.polish import polish
 from poet_solvers.scale import Scale, scale_problem
 from poet_solvers.warm_start import warm_start
@@ -71,13 +71,22 @@ def search(
     start = start and polish(scale.problem, start, cancel=cancel)
     margin_bytes = 0
     for _ in range(_ROUNDING_RETRIES + 1):
-        model = judged_model(
-            scale.problem,
-            table=scale.table,
-            windows=scale.windows,
-            pinned=scale.pinned,
-            margin_bytes=margin_bytes,
-        )
+        try:
+            model = judged_model(
+                scale.problem,
+                table=scale.table,
+                windows=scale.windows,
+                pinned=scale.pinned,
+                margin_bytes=margin_bytes,
+                cancel=cancel,
+            )
+        except BuildCancelledError:
+            return Outcome(
+                solve_status=SolveStatus.CANCELLED,
+                status=SolveStatus.CANCELLED.sentence,
+                formulation=scale.formulation,
+                solver="none",
+            )
         if write_lp is not None:
             model.pulp_model.writeLP(str(write_lp))
         if model.contradiction is not None or not model.decisions:

@@ -8,6 +8,8 @@ superseded version or reorders first runs is in it. `docs/formulation.md` has th
 
 from __future__ import annotations
 
+import threading
+
 import pulp
 
 from poet_core.plan import Objective, Problem
@@ -25,6 +27,10 @@ from poet_solvers.values import ValueTable, value_table
 from poet_solvers.windows import Windows, possible_runs
 
 
+class BuildCancelledError(Exception):
+    """The caller cancelled while the model was built."""
+
+
 def judged_model(
     problem: Problem,
     *,
@@ -32,9 +38,11 @@ def judged_model(
     windows: Windows | None = None,
     pinned: frozenset[int] = frozenset(),
     margin_bytes: int = 0,
+    cancel: threading.Event | None = None,
 ) -> JudgedModel:
     """Builds the model, unsolved. `pinned` values are always kept; `margin_bytes` is taken off the
-    RAM budget, for a solver whose rounding broke it."""
+    RAM budget, for a solver whose rounding broke it. Raises BuildCancelledError soon after `cancel`.
+    """
     table = table or value_table(problem.graph, problem.budget)
     model = JudgedModel(
         problem=problem,
@@ -43,15 +51,10 @@ def judged_model(
         pinned=pinned,
         margin_bytes=margin_bytes,
     )
-    add_decisions(model)
-    add_residency(model)
-    add_dependencies(model)
-    add_useful_runs(model)
-    add_flash(model)
-    add_memory(model)
-    add_twin_order(model)
-    _add_limits(model)
-    _set_objective(model)
+    for add in _PARTS:
+        if cancel is not None and cancel.is_set():
+            raise BuildCancelledError
+        add(model)
     return model
 
 
@@ -103,3 +106,16 @@ def _add_limits(model: JudgedModel) -> None:
         if limit is not None:
             unit = limit or 1.0
             model.row(scaled(terms(model), 1 / unit), "<=", (limit - base) / unit, name)
+
+
+_PARTS = (
+    add_decisions,
+    add_residency,
+    add_dependencies,
+    add_useful_runs,
+    add_flash,
+    add_memory,
+    add_twin_order,
+    _add_limits,
+    _set_objective,
+)

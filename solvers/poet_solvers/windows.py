@@ -64,6 +64,12 @@ def possible_runs(
     return Windows(stages=tuple(stages), events=events, users_at=users_at)
 
 
+def second_run_count(problem: Problem, table: ValueTable) -> int:
+    """`possible_runs(problem, table).extra_runs`, without building windows that may be huge."""
+    ends = _rerun_ends(problem, table, frozenset())
+    return sum(end - op_id for op_id, end in enumerate(ends))
+
+
 def _rerun_ends(problem: Problem, table: ValueTable, unwanted: frozenset[int]) -> list[int]:
     """By op: the last stage in which it may run again (its own stage: never again)."""
     op_count = len(problem.graph.ops)

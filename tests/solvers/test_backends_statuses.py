@@ -127,6 +127,7 @@ def test_an_unknown_cbc_header_a_cut_off_file_and_no_file_are_failures(tmp_path)
         (137, "", "MEMORY"),
         (1, "MemoryError", "MEMORY"),
         (139, "", "FAILED"),
+        (143, "", "FAILED"),
         (1, "ImportError: no module named highspy", "FAILED"),
     ],
 )
@@ -138,6 +139,29 @@ def test_a_solver_that_left_nothing_ran_out_of_memory_or_crashed(
         assert adapter.read(tmp_path, process).status is SolveStatus[expected]
 
 
+@pytest.mark.parametrize(
+    ("exit_status", "peak_bytes", "cap_bytes", "expected"),
+    [
+        (139, 60, 100, "MEMORY"),
+        (134, None, 100, "MEMORY"),
+        (139, 40, 100, "FAILED"),
+        (139, 60, None, "FAILED"),
+        (1, 60, 100, "FAILED"),
+    ],
+)
+def test_a_crash_close_to_the_cap_is_for_want_of_memory(
+    exit_status, peak_bytes, cap_bytes, expected, tmp_path
+):
+    process = ProcessResult(
+        end=ProcessEnd.EXITED,
+        exit_status=exit_status,
+        log="",
+        peak_memory_bytes=peak_bytes,
+        cap_bytes=cap_bytes,
+    )
+    assert cbc.CbcAdapter().read(tmp_path, process).status is SolveStatus[expected]
+
+
 def test_a_killed_cbc_is_not_found_whatever_its_half_written_file_says(tmp_path):
     (tmp_path / "solution.txt").write_text(f"Optimal - objective value 3\n{POINT}")
     process = ProcessResult(
@@ -145,6 +169,12 @@ def test_a_killed_cbc_is_not_found_whatever_its_half_written_file_says(tmp_path)
     )
     answer = cbc.CbcAdapter().read(tmp_path, process)
     assert (answer.status, answer.point, answer.bound) == (SolveStatus.NOT_FOUND, None, 2.5)
+
+
+@pytest.mark.parametrize("adapter", [highs.HighsAdapter(), gurobi.GurobiAdapter()])
+def test_a_solver_killed_at_its_limit_is_not_found_and_no_failure(adapter, tmp_path):
+    killed = ProcessResult(end=ProcessEnd.KILLED_AT_LIMIT, exit_status=200, log="")
+    assert adapter.read(tmp_path, killed).status is SolveStatus.NOT_FOUND
 
 
 def test_infeasible_or_unbounded_is_told_apart_by_the_models_own_bounds(monkeypatch):

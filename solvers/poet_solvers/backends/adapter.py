@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from poet_solvers.backends.process import ProcessResult
+from poet_solvers.backends.process import ProcessEnd, ProcessResult
 from poet_solvers.backends.result import SolveLimits, SolveStatus
 
 MODEL_NAME = "model.mps"
@@ -78,6 +78,8 @@ def limit_status(status: SolveStatus, *, has_point: bool) -> SolveStatus:
 
 def crash_answer(process: ProcessResult) -> Answer:
     """The answer of a solver that left none."""
+    if process.end is ProcessEnd.KILLED_AT_LIMIT:
+        return Answer(status=SolveStatus.NOT_FOUND, message=process.end.value)
     if any(sign in process.log for sign in _OUT_OF_MEMORY):
         return Answer(status=SolveStatus.MEMORY, message=SolveStatus.MEMORY.sentence)
     if process.exit_status == 128 + signal.SIGKILL:  # and not by us

@@ -75,7 +75,11 @@ def solve_model(
     decided = _decided(linear, label, started)
     if decided is not None:
         return decided
+    if _is_set(cancel):  # reading and scaling a large model takes seconds
+        return _without_solver(SolveStatus.CANCELLED, label, started)
     scaled = scale(linear)
+    if _is_set(cancel):
+        return _without_solver(SolveStatus.CANCELLED, label, started)
     point = None if start is None else scaled.point_forward(start)
     with private_folder() as folder:
         (folder / MODEL_NAME).write_text(write_mps(scaled.model), encoding="ascii")
@@ -212,17 +216,37 @@ def _decided(model: LinearModel, backend: str, started: float) -> BackendResult 
     if empty is None and model.columns:
         return None
     broken = model.broken_rule([]) if empty is None else f"no whole number for {empty}"
-    objective = None if broken else model.objective_constant
+    return _without_solver(
+        SolveStatus.INFEASIBLE if broken else SolveStatus.OPTIMAL,
+        backend,
+        started,
+        objective=None if broken else model.objective_constant,
+        message=f"Without the solver: {broken or 'there is nothing to decide'}.",
+    )
+
+
+def _without_solver(
+    status: SolveStatus,
+    backend: str,
+    started: float,
+    *,
+    objective: float | None = None,
+    message: str = "",
+) -> BackendResult:
     return BackendResult(
-        status=SolveStatus.INFEASIBLE if broken else SolveStatus.OPTIMAL,
+        status=status,
         objective=objective,
         bound=objective,
         values={},
         seconds=time.monotonic() - started,
         backend=backend,
-        message=f"Without the solver: {broken or 'there is nothing to decide'}.",
+        message=message or status.sentence,
         log_tail="",
     )
+
+
+def _is_set(cancel: threading.Event | None) -> bool:
+    return cancel is not None and cancel.is_set()
 
 
 def _checked_start(model: LinearModel, warm_start: Mapping[str, float]) -> dict[int, float]:
