@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from benchmarks.planner_points import PLANNERS
+
 _ACROSS, _PANEL_WIDTH, _PANEL_HEIGHT = 3, 300, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 26, 30
 _HEAD = 66
@@ -36,7 +38,9 @@ Pair = tuple[float, float | None]
 def picture(found: Mapping[str, Any]) -> str:
     """The SVG text."""
     names = list(dict.fromkeys(point["instance"] for point in found["points"]))
-    rows = max(1, math.ceil(len(names) / _ACROSS))
+    panels = [(name, _instance_panel(name, found)) for name in names]
+    panels += [(f"frontier: {one['job']['instance']}", _frontier(one)) for one in found["frontier"]]
+    rows = max(1, math.ceil(len(panels) / _ACROSS))
     width, height = _ACROSS * _PANEL_WIDTH, _HEAD + rows * _PANEL_HEIGHT
     title = (
         "Overhead (%, logarithmic) against RAM (% of keep-everything's peak), "
@@ -50,10 +54,10 @@ def picture(found: Mapping[str, Any]) -> str:
         f'<text x="12" y="18" font-size="14" fill="#222">{escape(title)}</text>',
         *_legend(),
     ]
-    for number, name in enumerate(names):
+    for number, (name, drawn) in enumerate(panels):
         down, across = divmod(number, _ACROSS)
         place = f"translate({across * _PANEL_WIDTH},{_HEAD + down * _PANEL_HEIGHT})"
-        parts += [f'<g transform="{place}">', *_panel(name, found), "</g>"]
+        parts += [f'<g transform="{place}">', *_axes(name), *drawn, "</g>"]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -63,15 +67,18 @@ def _legend() -> list[str]:
         wide = 34 + 5.6 * len(name)
         if x + wide > _ACROSS * _PANEL_WIDTH:
             x, y = 12, y + 16
-        parts.append(
-            f'<rect x="{x:.0f}" y="{y - 8}" width="12" height="8" fill="{colour}"/>'
-            f'<text x="{x + 16:.0f}" y="{y}" fill="#222">{escape(name)}</text>'
-        )
+        if name == PROTOTYPE:
+            sign = _ring(x + 6, y - 4, colour)
+        elif name in PLANNERS:
+            sign = _cross(x + 6, y - 4, colour)
+        else:
+            sign = f'<rect x="{x}" y="{y - 8}" width="12" height="8" fill="{colour}"/>'
+        parts.append(f'{sign}<text x="{x + 16}" y="{y}" fill="#222">{escape(name)}</text>')
         x += int(wide)
     return parts
 
 
-def _panel(name: str, found: Mapping[str, Any]) -> list[str]:
+def _instance_panel(name: str, found: Mapping[str, Any]) -> list[str]:
     points = [point for point in found["points"] if point["instance"] == name]
     lines: dict[str, list[Pair]] = {
         BOUND: [(_x_of(point), point["bound_percent"]) for point in points],
@@ -82,13 +89,29 @@ def _panel(name: str, found: Mapping[str, Any]) -> list[str]:
                 (row["ram_percent"], row["overhead_percent"]) for row in record["rows"]
             ]
     lines[OURS] = [(_x_of(point), point["median"]) for point in points]
-    parts = _axes(name)
+    parts = _curves(lines)
+    for point in points:
+        x = _x(_x_of(point))
+        parts.append(_ring(x, _y(point["figure"]), _COLOURS[PROTOTYPE]))
+        for told in point["published"]:
+            parts.append(_cross(x, _y(told["overhead"]), _COLOURS[told["planner"]]))
+    return parts
+
+
+def _frontier(record: Mapping[str, Any]) -> list[str]:
+    rows = record["rows"]
+    return _curves(
+        {
+            BOUND: [(row["ram_percent"], row["bound_percent"]) for row in rows],
+            OURS: [(row["ram_percent"], row["overhead_percent"]) for row in rows],
+        }
+    )
+
+
+def _curves(lines: Mapping[str, Sequence[Pair]]) -> list[str]:
+    parts: list[str] = []
     for label, pairs in lines.items():
         parts += _curve(pairs, _COLOURS[label], thick=label == OURS)
-    for point in points:
-        parts.append(_ring(_x_of(point), point["figure"], _COLOURS[PROTOTYPE]))
-        for told in point["published"]:
-            parts.append(_cross(_x_of(point), told["overhead"], _COLOURS[told["planner"]]))
     return parts
 
 
@@ -148,15 +171,14 @@ def _curve(pairs: Sequence[Pair], colour: str, *, thick: bool) -> list[str]:
     return [line, *parts] if path else []
 
 
-def _ring(ram_percent: float, overhead: float, colour: str) -> str:
+def _ring(x: float, y: float, colour: str) -> str:
     return (
-        f'<circle cx="{_x(ram_percent):.1f}" cy="{_y(overhead):.1f}" r="4.5" fill="none" '
-        f'stroke="{colour}" stroke-width="0.8"/>'
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4.5" fill="none" stroke="{colour}" '
+        'stroke-width="0.8"/>'
     )
 
 
-def _cross(ram_percent: float, overhead: float, colour: str) -> str:
-    x, y = _x(ram_percent), _y(overhead)
+def _cross(x: float, y: float, colour: str) -> str:
     return (
         f'<path d="M{x - 4:.1f},{y - 4:.1f}l8,8m0,-8l-8,8" fill="none" stroke="{colour}" '
         'stroke-width="1.6"/>'

@@ -57,7 +57,7 @@ def point_table(points: list[Record]) -> str:
         rows.append(
             (
                 one["instance"], one["budget"], f"{one['figure']:g}", percent(one["median"]),
-                percent(one["best"]), seeds, one["verdict"], one["found_by"] or one["error"] or _NONE,
+                percent(one["best"]), seeds, one["verdict"], one["found_by"] or (one["error"] or _NONE).partition(":")[0],
                 seconds(one["near_seconds"]), seconds(one["final_seconds"]),
                 percent(one["bound_percent"]), _order(one["holds_for"]), percent(one["gap_percent"]),
                 percent(one["overhead_gap_percent"]), proven.get(one["ending"] or "", "no"),
@@ -121,7 +121,7 @@ def proof_table(proofs: list[Record]) -> str:
             one["job"]["instance"], one["job"]["budget"], "yes" if one.get("proven") else "no",
             seconds(one["wall_seconds"]), percent(one.get("overhead_percent")),
             percent(one.get("bound_percent")), percent(one.get("overhead_gap_percent")),
-            one.get("bound_by") or one.get("error", _NONE),
+            one.get("bound_by") or one.get("error", _NONE).partition(":")[0],
         )
         for one in proofs
     ]  # fmt: skip
