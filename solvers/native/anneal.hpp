@@ -22,7 +22,9 @@ class Search {
     using Poll = std::function<bool(const Answer*, std::int64_t)>;  // the best, where there is one
 
     Search(const Problem& problem, const Start& start, std::uint64_t seed, double price, bool check)
-        : p_(problem), moves_(problem, seed), trial_(problem), goal_(problem, price), first_(start), check_(check) {}
+        : p_(problem), moves_(problem, seed), trial_(problem), goal_(problem, price), first_(start), check_(check) {
+        for (const Ints& after : p_.superseders) updates_ = updates_ || !after.empty();
+    }
 
     Answer run(std::int64_t moves, double seconds, const Poll& poll) {
         begun_ = Clock::now();
@@ -153,7 +155,8 @@ class Search {
         }
         if (p_.reorder && pick_ > 0.90) {
             made_by_itself_ = true;
-            bool moved = moves_.shift(state, trial_, change_);
+            bool defers = p_.rematerialize && updates_ && pick_ < 0.92;
+            bool moved = defers ? moves_.defer(state, trial_, change_) : moves_.shift(state, trial_, change_);
             if (!moved) state.undo();
             return moved;
         }
@@ -166,7 +169,7 @@ class Search {
         }
         return false;
     }
-    bool swap_ = false;
+    bool swap_ = false, updates_ = false;
     void make_undoable(State& state) {
         if (change_.what == What::move) trial_.make_move(state, change_); else make(state, change_);
     }

@@ -4,6 +4,8 @@
 //     hold         hold a value that is paged in
 //     drop         take a second run out, with the runs that only it needed
 //     relocate     put a run elsewhere in its room: near, anywhere, or at either end of it
+//     shift        a run far away, with the runs that stand in its way
+//     defer        an update to after a second run that needs what it overwrites
 //
 // Invariant: a proposal only reads the State; runs stay within State::room, second runs come after
 // first ones and before what supersedes a version that they touch.
@@ -95,12 +97,30 @@ class Moves {
         int anchor = std::max(0, place - distance);
         return sooner(state, trial, change, state.order()[place], state.order()[anchor]);
     }
+    // Run an op again although an update has run since: the update goes to after that, with what needs it.
+    bool defer(State& state, Trial& trial, Change& change) {
+        auto [v, node] = use(state);
+        int op = v < 0 ? -1 : p_.producer[v];
+        if (op < 0 || !p_.may_rerun[op] || state.place(op) >= state.place(node)) return false;
+        int first = -1;
+        for (int update : p_.superseders[op]) {
+            if (state.place(update) >= state.place(node)) continue;
+            group_.clear();
+            visits_ = 0;
+            if (!later(state, trial, change, update, node)) return false;
+            if (first < 0 || state.place(update) < state.place(first)) first = update;
+        }
+        if (first < 0 || !run_for(state, v, node, change, first)) return false;
+        if (!trial.effect(state, change, std::numeric_limits<double>::infinity()).possible) return false;
+        make(state, change);
+        return true;
+    }
     // The op that gives a value once more right before a node that uses it, with what it misses.
-    bool run_for(const State& state, int v, int node, Change& change) {
+    bool run_for(const State& state, int v, int node, Change& change, int before = -1) {
         change.clear(What::block);
-        change.node = node;
+        change.node = before < 0 ? node : before;
         change.flags.push_back({v, node, false});
-        bool done = run_before(state, v, state.place(node), random.unit(), change);
+        bool done = run_before(state, v, state.place(change.node), random.unit(), change);
         for (int w : made_) in_block_[w] = 0;
         made_.clear();
         return done;

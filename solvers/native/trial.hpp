@@ -208,8 +208,12 @@ class Trial {
         int index = state.lower(v, place), count = static_cast<int>(list.size());
         bool crosses = state.held(v, index);
         bool wanted = index < count && list[index].kind == Kind::use && !list[index].paged;
-        if (!wanted && index < count && list[index].node == change.node)
-            for (const Flag& flag : change.flags) wanted = wanted || flag.value == v;
+        if (!wanted && index < count)
+            for (const Flag& flag : change.flags)
+                if (flag.value == v && flag.node == list[index].node) {  // paged in so far
+                    wanted = true;
+                    steps_.add(place, state.place(flag.node), size);
+                }
         if (crosses)
             for (double& memory : local_) memory -= size;
         if (local.first_held)
