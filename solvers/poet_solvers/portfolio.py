@@ -44,6 +44,8 @@ PlannerName = Literal["portfolio", "poet-milp"]
 _MOVES_PER_OP = 200_000
 # What the search gets where it does not run beside the prover.
 _SEARCH_SHARE = 0.5
+# Beside the prover it stops this much earlier: the last plan's order wants a bound of its own.
+_LAST_BOUND_SHARE, _LAST_BOUND_SECONDS = 0.1, 1.0
 # What finding a first plan may take before the solver has its turn.
 _START_SHARE = 0.3
 
@@ -165,14 +167,14 @@ class _Solve:
                 lambda: self._prove(searching.is_set),
             )
         else:
-            self._search(first, _SEARCH_SHARE)
+            self._search(first, _SEARCH_SHARE * self._desk.left_seconds())
             if not self._desk.done():
                 self._prove()
 
-    def _search(self, first: Sequence | None, share: float) -> None:
+    def _search(self, first: Sequence | None, seconds: float) -> None:
         desk, limits = self._desk, self._limits
         moves = limits.moves or _MOVES_PER_OP * len(self._problem.graph.ops)
-        wall_seconds = None if limits.moves else max(0.1, share * desk.left_seconds())
+        wall_seconds = None if limits.moves else max(0.1, seconds)
         found = search_schedule(
             self._problem,
             limits=SearchLimits(moves=moves, wall_seconds=wall_seconds, seed=limits.seed),
@@ -183,8 +185,9 @@ class _Solve:
         desk.offer("search", found)
 
     def _search_while(self, searching: threading.Event, first: Sequence | None) -> None:
+        left = self._desk.left_seconds()
         try:
-            self._search(first, 1.0)
+            self._search(first, left - min(_LAST_BOUND_SECONDS, _LAST_BOUND_SHARE * left))
         finally:
             searching.clear()
 
