@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from benchmarks.published_optima import ROWS, PublishedRow, load_graph
+from benchmarks.published_optima import row_problem
+from benchmarks.published_rows import ROWS, PublishedRow, load_graph
 from poet_core.errors import PlanningError
 from poet_core.plan import Allowed
 from poet_core.simulate import simulate
@@ -36,13 +37,7 @@ def rows() -> list[PublishedRow]:
 def test_the_judged_model_has_poets_optima(row: PublishedRow) -> None:
     graph = load_graph(row.graph)
     assert graph is not None
-    problem = published_problem(
-        graph,
-        ram_bytes=row.ram_bytes,
-        time_ratio=row.time_ratio,
-        paging=row.mode in ("both", "page only"),
-        rematerialization=row.mode in ("both", "remat only"),
-    )
+    problem = row_problem(row, graph)
     outcome = poet_milp_plan(problem, backend="highs", limits=LIMITS)
     assert outcome.formulation == "poet-milp/judged"
     if row.optimum_joules is None:
