@@ -7,14 +7,12 @@ from random import Random
 import pulp
 import pytest
 
-from poet_core.baseline import keep_everything
 from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
-from poet_core.plan import Allowed, Budget, Do, HoldsFor, Objective, Problem, Schedule
+from poet_core.plan import Allowed, Budget, HoldsFor, Objective, Problem
 from poet_solvers import plan
 from poet_solvers.backends import SolveLimits, solve_model
 from poet_solvers.bounds.checkpoints import choose_checkpoints, over_budget_bytes
 from poet_solvers.bounds.prices import least_prices
-from poet_solvers.bounds.proof import Proof
 from poet_solvers.bounds.prove import lp_bound, milp_bound
 from poet_solvers.bounds.relaxation import relax
 from poet_solvers.bounds.rows import ONE, Rows, round_down
@@ -146,39 +144,3 @@ def test_hidden_transfers_cost_no_time_and_their_own_joules_only() -> None:
     timed = replace(hidden, objective=Objective.TIME)
     assert least_prices(timed).page_in[0] == 0
     assert least_prices(timed).run[0] == 1
-
-
-def test_a_proof_that_runs_out_of_time_keeps_its_bound() -> None:
-    problem = mlp_problem(mlp_adam_step(), 0.6, "raspberry-pi-4b")
-    proof = Proof(problem, "cbc", SolveLimits(wall_seconds=0.2))
-    proof.by_milp(1e9, keep_everything(problem.graph), 0.1)
-    assert proof.bound.value >= problem.costs.base_joules
-    assert not proof.meets(1e9, keep_everything(problem.graph))
-
-
-def test_a_reordered_schedule_is_held_against_the_bound_of_any_order() -> None:
-    problem = updated_weight(5)
-    proof = Proof(problem, "cbc", SolveLimits(wall_seconds=10))
-    in_order = keep_everything(problem.graph)
-    proof.by_milp(9.0, in_order, 10.0)
-    assert proof.bound_for(in_order).holds_for is HoldsFor.GIVEN_ORDER
-    assert proof.meets(3.75, in_order)
-    runs = [one for one in in_order.instructions if one.do is Do.COMPUTE]
-    swapped = replace(in_order, instructions=(runs[0], runs[2], runs[1]))
-    assert proof.bound_for(swapped).holds_for is HoldsFor.ANY_ORDER
-    assert proof.bound_for(swapped).value == 3
-    assert not proof.meets(3.75, swapped)
-    assert not proof.ends_search(3.75, in_order)  # a reordered one may be cheaper
-    assert proof.ends_search(3.0, swapped)
-
-
-def test_a_reordered_schedule_gets_the_bound_of_the_any_order_cover() -> None:
-    # w must leave while op 1 fills the RAM, in every order: paged in, and out once for its update.
-    problem = updated_weight(5)
-    proof = Proof(problem, "cbc", SolveLimits(wall_seconds=10))
-    runs = [one for one in keep_everything(problem.graph).instructions if one.do is Do.COMPUTE]
-    swapped = Schedule(start_ram=(), start_flash=(), instructions=(runs[0], runs[2], runs[1]))
-    proof.by_milp(9.0, swapped, 10.0)
-    assert proof.bound_for(swapped).holds_for is HoldsFor.ANY_ORDER
-    assert proof.bound_for(swapped).value == pytest.approx(3.75)
-    assert proof.ends_search(3.75, swapped)

@@ -24,7 +24,7 @@ from poet_solvers.bounds.prove import lp_bound
 from poet_solvers.desk import Desk
 
 # How long the best plan must have another order before the solve in hand is dropped for it.
-_STABLE_SECONDS = 0.7
+_STABLE_SECONDS = 0.5
 _WATCH_SECONDS = 0.05
 _FIRST_SECONDS = 2.0
 # What a solver that stops at its limit gets to say what it has, before the time is up.
@@ -55,7 +55,7 @@ class Prover:
 
     def first(self, desk: Desk) -> None:
         """The bound of any order."""
-        with self._watch(desk, None) as stop:
+        with self._watch(desk, None, _never) as stop:
             seconds = min(_FIRST_SECONDS, desk.left_seconds())
             limits = SolveLimits(
                 wall_seconds=max(0.1, seconds), threads=1, memory_bytes=self._limits.memory_bytes
@@ -73,7 +73,7 @@ class Prover:
                     return
                 time.sleep(_WATCH_SECONDS)
                 continue
-            with self._watch(desk, order) as stop:
+            with self._watch(desk, order, more) as stop:
                 found = ladder.climb(desk.left_seconds() - _ANSWER_SECONDS, stop)
             desk.take(found.bound, order)
             desk.offer("first-run relaxation", found.schedule)
@@ -93,11 +93,16 @@ class Prover:
         return self._ladders[order]
 
     @contextlib.contextmanager
-    def _watch(self, desk: Desk, order: Order | None) -> Iterator[threading.Event]:
+    def _watch(
+        self, desk: Desk, order: Order | None, more: Callable[[], bool]
+    ) -> Iterator[threading.Event]:
         """An event that is set once the solve in hand is of no more use."""
         stop, over = threading.Event(), threading.Event()
         watcher = threading.Thread(
-            target=self._look, args=(desk, order, stop, over), name="poet-prover-watch", daemon=True
+            target=self._look,
+            args=(desk, order, more, stop, over),
+            name="poet-prover-watch",
+            daemon=True,
         )
         watcher.start()
         try:
@@ -107,14 +112,20 @@ class Prover:
             watcher.join()
 
     def _look(
-        self, desk: Desk, order: Order | None, stop: threading.Event, over: threading.Event
+        self,
+        desk: Desk,
+        order: Order | None,
+        more: Callable[[], bool],
+        stop: threading.Event,
+        over: threading.Event,
     ) -> None:
         other_since: float | None = None
         while not over.wait(_WATCH_SECONDS):
             other = order is not None and self._order(desk) != order
             now = time.monotonic()
             other_since = (other_since or now) if other else None
-            moved_on = other_since is not None and now - other_since > _STABLE_SECONDS
+            settled = other_since is not None and now - other_since > _STABLE_SECONDS
+            moved_on = settled or (other and not more())
             met = order is not None and desk.met()
             if moved_on or met or desk.done() or self._cancel.is_set():
                 stop.set()
