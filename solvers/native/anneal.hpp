@@ -24,17 +24,23 @@ class Search {
     Search(const Problem& problem, const Start& start, std::uint64_t seed, double price, bool check)
         : p_(problem), moves_(problem, seed), trial_(problem), goal_(problem, price), first_(start), check_(check) {
         for (const Ints& after : p_.superseders) updates_ = updates_ || !after.empty();
+        for (double size : p_.size) mean_size_ += size / static_cast<double>(p_.size.size());
     }
 
     Answer run(std::int64_t moves, double seconds, const Poll& poll) {
         begun_ = Clock::now();
         limit_ = seconds;
         poll_ = &poll;
-        anneal(first_, moves / 2, 0.0, 0.4, 0.1);
-        anneal(first_, moves / 10, 0.4, 0.5, 0.4);
-        anneal(first_, moves / 10, 0.5, 0.6, 0.02);
-        const Start best = found() ? as_start(best_) : first_;
-        anneal(best, moves - moves / 2 - 2 * (moves / 10), 0.6, 1.0, 0.03);
+        const std::int64_t tenth = moves / 10;
+        if (goal_.replays()) return run_with_clock(tenth);
+        Start last = anneal(first_, 4 * tenth, 0.0, 0.4, 0.1);
+        if (found()) {
+            anneal(first_, tenth, 0.4, 0.5, 0.4);
+            anneal(first_, tenth, 0.5, 0.6, 0.02);
+        } else {
+            last = squeeze(last, 3 * tenth, 0.4, 0.7);
+        }
+        anneal(found() ? as_start(best_) : last, moves - 6 * tenth, found() ? 0.6 : 0.7, 1.0, 0.03);
         return best_;
     }
     // Proposals that were evaluated, accepted or not.
@@ -43,6 +49,7 @@ class Search {
   private:
     using Clock = std::chrono::steady_clock;
     static constexpr int poll_every = 512;
+    static constexpr double heat_of_squeeze = 0.3;
     static constexpr double any = std::numeric_limits<double>::infinity();
 
     const Problem& p_;
@@ -51,8 +58,9 @@ class Search {
     Objective goal_;
     Figures now_;  // of the state as accepted
     Start first_;
-    double limit_ = 0;
-    bool check_ = false, stopped_ = false;
+    double limit_ = 0, mean_size_ = 0;
+    double pretended_ = std::numeric_limits<double>::infinity();
+    bool pretends_ = false, squeezes_ = false, check_ = false, stopped_ = false;
     Answer best_;
     Change change_;
     Clock::time_point begun_;
@@ -66,10 +74,30 @@ class Search {
     }
     double elapsed() const { return std::chrono::duration<double>(Clock::now() - begun_).count(); }
 
-    void anneal(const Start& start, std::int64_t moves, double from, double until, double heat) {
+    // A replay takes as long as some ten proposals: the first third goes to serial costs.
+    Answer run_with_clock(std::int64_t tenth) {
+        pretends_ = true;
+        goal_.pretend_serial(true);
+        Start last = anneal(first_, 3 * tenth, 0.0, 0.3, 0.1);
+        goal_.pretend_serial(false);
+        pretends_ = false;
+        last = anneal(found() ? as_start(best_) : last, 3 * tenth, 0.3, 0.6, 0.1);
+        if (!found()) last = squeeze(last, tenth, 0.6, 0.7);
+        anneal(found() ? as_start(best_) : last, 4 * tenth, 0.6, 1.0, 0.03);
+        return best_;
+    }
+    // Memory first, cost second: for budgets that hardly anything meets.
+    Start squeeze(const Start& start, std::int64_t moves, double from, double until) {
+        squeezes_ = true;
+        Start end = anneal(start, moves, from, until, heat_of_squeeze);
+        squeezes_ = false;
+        return end;
+    }
+    Start anneal(const Start& start, std::int64_t moves, double from, double until, double heat) {
         State state(p_, start);
         double share = 0, temperature = 0;
         goal_.reset();
+        if (squeezes_) goal_.dear();
         now_ = goal_.figures(state);
         keep(state);
         const std::int64_t begun = trial_.count();
@@ -77,25 +105,30 @@ class Search {
             if (i % poll_every == 0) {
                 // Where hardly anything can be proposed, trying counts too.
                 std::int64_t done = std::max(trial_.count() - begun, i / 16);
-                if (done >= moves) return;
+                if (done >= moves || ends()) break;
                 share = static_cast<double>(done) / static_cast<double>(moves);
                 if (limit_ > 0) {
                     double now = elapsed() / limit_;
-                    if (now >= until) return;
+                    if (now >= until) break;
                     share = std::max(share, (now - from) / (until - from));
                 }
-                if (!(*poll_)(found() ? &best_ : nullptr, trial_.count())) { stopped_ = true; return; }
-                goal_.adapt(state.amounts(), state.excess(), now_);
+                if (!(*poll_)(found() ? &best_ : nullptr, trial_.count())) { stopped_ = true; break; }
+                if (squeezes_ && found()) break;
+                if (!squeezes_) goal_.adapt(state.amounts(), state.excess(), now_);
                 state.recount();
             }
             if (i % 64 == 0) {
                 double overhead = (found() ? best_.cost : goal_.cost(state.amounts(), now_)) - goal_.base();
                 double each = std::max(overhead, 1e-7 * goal_.base()) / std::max(1, state.changes());
+                if (squeezes_) each = goal_.price() * mean_size_;
                 temperature = heat * each * std::pow(0.005, share);
             }
             if (step(state, temperature)) keep(state);
         }
+        return as_start(state.answer(0));
     }
+    // Nothing can cost less than every op once and no transfer.
+    bool ends() const { return found() && best_.cost <= goal_.base() * (1 + 1e-12); }
     // One move; whether the state changed. How much worse it may get is drawn first (Metropolis): what
     // costs more than that by itself needs no look at memory, and what cannot be worth it no replay.
     bool step(State& state, double temperature) {
@@ -209,11 +242,20 @@ class Search {
             std::to_string(static_cast<int>(change_.what)) + " off " + std::to_string(off) + (state.broken() ? " broken" : ""));
     }
     void keep(const State& state) {
-        if (state.excess() > 0 || state.broken() || !goal_.allowed(state.amounts(), now_)) return;
-        double cost = goal_.cost(state.amounts(), now_);
-        if (found() && cost >= best_.cost * (1 - 1e-12)) return;
-        best_ = state.answer(cost);
-        goal_.place(state, best_);
+        if (state.excess() > 0 || state.broken()) return;
+        Figures figures = now_;
+        if (pretends_) {  // only where the pretended cost is the best so far: then by the truth
+            if (state.amounts()[COST] >= pretended_ * (1 - 1e-12)) return;
+            pretended_ = state.amounts()[COST];
+            goal_.pretend_serial(false);
+            figures = goal_.figures(state);
+        }
+        double cost = goal_.cost(state.amounts(), figures);
+        if (goal_.allowed(state.amounts(), figures) && !(found() && cost >= best_.cost * (1 - 1e-12))) {
+            best_ = state.answer(cost);
+            goal_.place(state, best_);
+        }
+        if (pretends_) goal_.pretend_serial(true);
     }
 };
 

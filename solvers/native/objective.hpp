@@ -14,7 +14,7 @@ class Objective {
   public:
     Objective(const Problem& p, double price) : p_(p), replay_(p), excess_price_(price) {
         replays_ = replay_.needed();
-        plain_ = !replays_ && p.most_seconds < 0 && p.most_joules < 0 && p.most_writes < 0;
+        plain_ = sums_ = !replays_ && p.most_seconds < 0 && p.most_joules < 0 && p.most_writes < 0;
         Amounts base{};
         for (const Amounts& one : p.run) add_to(base, one);
         base_ = base[COST];
@@ -24,6 +24,11 @@ class Objective {
         watch(p.most_flash, worth, std::max(p.budget * 0.1, 1.0));
         watch(p.most_writes, worth, std::max(p.budget * 0.1, 1.0));
         reset();
+    }
+    // As if transfers were never hidden and nothing limited but RAM: much faster, and not the truth.
+    void pretend_serial(bool serial) {
+        plain_ = sums_ || serial;
+        replays_ = !serial && replay_.needed();
     }
     bool plain() const { return plain_; }
     bool replays() const { return replays_; }
@@ -64,6 +69,8 @@ class Objective {
         price_ = excess_price_;
         for (Limit& limit : limits_) limit.price = limit.first_price;
     }
+    void dear() { price_ = excess_price_ * 1e5; }
+    double price() const { return price_; }
     void adapt(const Amounts& amounts, double excess, const Figures& figures) {
         adapt(price_, excess_price_, excess > 0);
         if (plain_) return;
@@ -80,7 +87,7 @@ class Objective {
     const Problem& p_;
     Replay replay_;
     double excess_price_, price_ = 0, base_ = 0;
-    bool plain_ = true, replays_ = false;
+    bool sums_ = true, plain_ = true, replays_ = false;  // sums_: plain is the truth
     std::vector<Limit> limits_;  // seconds, joules, flash, writes
 
     // Twice the limit costs as much again as the step, to begin with.
