@@ -27,6 +27,9 @@ _ROUNDS_PER_OP, _ROUNDS = 6, 64
 # Another order is tried where its bytes over the budget are at most that share of document order's.
 _WORSE_BEGINNING = 1.1
 
+# From so many ops on what is taken in one block is taken in all blocks like it that want it.
+_LARGE = 1000
+
 # Only what is cheaper by more than a rounding is worth leaving document order for: more is proven
 # about plans that keep it.
 _LESS = 1 - 1e-9
@@ -97,6 +100,7 @@ def _descended(line: Timeline, stop: Callable[[], bool]) -> Sequence | None:
 def descend(line: Timeline, chooser: Chooser, stop: Callable[[], bool]) -> bool:
     """Bring the peak under the budget; False where no choice does."""
     budget = line.model.problem.budget.ram_bytes
+    repeat = line.length >= _LARGE
     for _ in range(_ROUNDS_PER_OP * len(line.model.op_cost) + _ROUNDS):
         at = int(line.memory.argmax())
         peak = int(line.memory[at])
@@ -106,6 +110,9 @@ def descend(line: Timeline, chooser: Chooser, stop: Callable[[], bool]) -> bool:
         if choice is None or stop():
             return False
         chooser.take(choice)
+        if repeat:
+            for one in chooser.alike(choice):
+                chooser.take(one)
     return False
 
 

@@ -22,7 +22,7 @@ class Holds:
     """`of[v]`: the rows of v's holds. `value`, `since` and `until` (places) are by row.
 
     `least` and `looked` are notes of whoever looks for chains: the least that one can cost to end
-    the hold, and when that was known. A new hold has neither."""
+    the hold, and when that was known. `kind` is a number for alike holds. A new one has none."""
 
     def __init__(self, values: int, rows: int) -> None:
         self.of: list[dict[Span, int]] = [{} for _ in range(values)]
@@ -33,6 +33,7 @@ class Holds:
         self.until: Ints = np.full(rows + 16, -1, np.int64)
         self.least: Floats = np.zeros(rows + 16, np.float64)
         self.looked: Ints = np.full(rows + 16, -1, np.int64)
+        self.kind: Ints = np.full(rows + 16, -1, np.int64)
 
     def span(self, row: int) -> Span:
         """The nodes of a row."""
@@ -53,7 +54,7 @@ class Holds:
             if row == len(self.value):
                 self._grow()
         self.of[v][span] = row
-        self.value[row], self.looked[row] = v, -1
+        self.value[row], self.looked[row], self.kind[row] = v, -1, -1
         if plain:
             self.since[row], self.until[row] = since, until
 
@@ -79,4 +80,5 @@ class Holds:
         self.since = np.concatenate([self.since, more])
         self.until = np.concatenate([self.until, more])
         self.looked = np.concatenate([self.looked, more])
+        self.kind = np.concatenate([self.kind, more])
         self.least = np.concatenate([self.least, np.zeros(len(more), np.float64)])

@@ -66,12 +66,7 @@ class Stays:
 
     def best(self, at: int, over: Ints) -> tuple[int, float, float] | None:
         """The storage to stop it for at a position over the budget: its cost and its gain."""
-        if not self.storages:
-            return None
-        line, end = self._line, self._line.length - 1
-        until = np.where(self._odd_until == _NODE, line.place[self._until], end + 1)
-        until[self._odd_until == _SECOND] = 1
-        since = np.where(self._odd_since == _NODE, line.place[self._since], end + 1)
+        until, since, end = *self._away(), self._line.length - 1
         away = ((at < until) | (at > since)) & ((until <= end) | (since > end)) & self._here
         count = over[np.minimum(until, end + 1)] + over[end + 1] - over[np.minimum(since, end) + 1]
         gain = self._size * count
@@ -82,3 +77,20 @@ class Stays:
         equal = np.flatnonzero(ratio == ratio.min())
         row = int(rows[equal[gain[rows[equal]].argmax()]])
         return self.storages[row], float(self._cost[row]), float(gain[row])
+
+    def gain(self, storage: int, over: NDArray[np.bool_]) -> tuple[float, float]:
+        """The cost of stopping it for one storage, and its gain as the timeline is now."""
+        row, end = self._row[storage], self._line.length - 1
+        until, since = (int(place[0]) for place in self._away(slice(row, row + 1)))
+        if not self._here[row] or (until > end >= since):
+            return 0.0, 0.0
+        count = np.count_nonzero(over[:until]) + np.count_nonzero(over[since + 1 :])
+        return float(self._cost[row]), float(self._size[row] * count)
+
+    def _away(self, rows: slice = slice(None)) -> tuple[Ints, Ints]:
+        """The places until which, and since which, the storages of some rows could be away."""
+        place, end = self._line.place, self._line.length - 1
+        until = np.where(self._odd_until[rows] == _NODE, place[self._until[rows]], end + 1)
+        until[self._odd_until[rows] == _SECOND] = 1
+        since = np.where(self._odd_since[rows] == _NODE, place[self._since[rows]], end + 1)
+        return until, since
