@@ -290,8 +290,8 @@ def test_the_check_catches_what_is_forgotten_cut_short_moved_or_outside(
                 moved = replace(
                     addresses, placed=(*others, up), arena_bytes=3 * addresses.arena_bytes
                 )
-                assert refuse(graph, plan, moved) == "addresses_move"
-    assert caught == {"addresses_incomplete", "addresses_outside", "addresses_move"}
+                assert refuse(graph, plan, moved) == "addresses_not_back"
+    assert caught == {"addresses_incomplete", "addresses_outside", "addresses_not_back"}
 
 
 def test_keep_everything_of_a_graph_that_overwrites_its_state_has_addresses() -> None:

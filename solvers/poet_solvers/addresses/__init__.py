@@ -5,14 +5,20 @@
     conflicts    blocks -> who lives together, and the lower bound
     greedy       the classical orders
     search       ejection search below a target
-    placement    the portfolio of the two
-    check        the independent check of the result
+    room         how to make room for one block by moving others
+    sweep        a packing in time order, with moves
+    relocate     search for the sweep that moves the fewest bytes
+    placement    the portfolio of these
+    check        the independent check of the result, with check_moves
+    shift        the same plan with shorter stays in RAM: `shifted(graph, plan) -> Plan`
     arena        all of it: `place(graph, plan) -> Addresses`
+    document     the result as JSON, poet.addresses/1
 
 Addresses that were not checked never leave this package.
 """
 
 from poet_solvers.addresses.arena import place
-from poet_solvers.addresses.blocks import Addresses, Block, Holds, Placed
+from poet_solvers.addresses.blocks import Addresses, Block, Holds, Move, Placed
+from poet_solvers.addresses.shift import shifted
 
-__all__ = ["Addresses", "Block", "Holds", "Placed", "place"]
+__all__ = ["Addresses", "Block", "Holds", "Move", "Placed", "place", "shifted"]

@@ -45,20 +45,40 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A copy inside the arena (its source and target may overlap) right before the instruction
+    `before`; before the number of instructions, it is after the last."""
+
+    before: int
+    holds: Holds
+    target: int
+    from_bytes: int
+    to_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Addresses:
     """An address for every span of a plan, in one arena.
 
     `peak_bytes` is the judge's peak without the reserved bytes; the arena is smaller only where an
     op writes over an old copy that the judge counts beside the new one. `found_by` names the
-    heuristic. `placed` is sorted by first instruction, then by address.
+    heuristic. `placed` is sorted by first instruction, then by address; a residence that is moved
+    has one entry for each address. `moves` are in the order in which they are carried out.
     """
 
     arena_bytes: int
     peak_bytes: int
     placed: tuple[Placed, ...]
     found_by: str
+    moves: tuple[Move, ...] = ()
 
     @property
     def ratio(self) -> float:
         """Arena over peak."""
         return self.arena_bytes / self.peak_bytes if self.peak_bytes else 1.0
+
+    @property
+    def moved_bytes(self) -> int:
+        """Bytes that are copied inside the arena in a step."""
+        return sum(move.size_bytes for move in self.moves)

@@ -1,8 +1,9 @@
 """The independent check of addresses: it knows the judge's figures and no packing algorithm.
 
-Three things must hold: at each instruction the live bytes are exactly what the judge counted, less
-the old copies that an op writes over in their place, so nothing was forgotten; bytes that live at the same time do not overlap; a storage of `start.ram`
-ends the step at the address where it began. Overlaps are found by sweeping the instructions with
+Four things must hold: at each instruction the live bytes are exactly what the judge counted, less
+the old copies that an op writes over in their place, so nothing was forgotten; bytes that live at
+the same time do not overlap; what changes its address is moved (`check_moves`); a storage of
+`start.ram` ends the step at the address where it began. Overlaps are found by sweeping the instructions with
 the occupied bytes in a sorted list, which shares nothing with how addresses are chosen.
 """
 
@@ -17,6 +18,7 @@ from poet_core.graph import TrainingGraph
 from poet_core.plan import Budget, Do, Schedule
 from poet_core.simulate import Judgement
 from poet_solvers.addresses.blocks import Addresses, Holds, Placed
+from poet_solvers.addresses.check_moves import check_moves
 
 _Moment = tuple[list[Placed], list[Placed]]
 
@@ -29,7 +31,7 @@ def check_addresses(
     judgement: Judgement,
 ) -> None:
     """Raise PlanningError (`addresses_overlap`, `addresses_outside`, `addresses_incomplete`,
-    `addresses_move`) where a device could not run `schedule` at these addresses."""
+    `addresses_move`, `addresses_not_back`) where a device could not run `schedule` at these addresses."""
     moments = _moments(addresses.placed, len(schedule.instructions))
     for item in addresses.placed:
         misaligned = item.offset_bytes % budget.alignment_bytes
@@ -52,7 +54,8 @@ def check_addresses(
         if live_bytes != judged - budget.reserved_bytes:
             _refuse("incomplete", f"at instruction {position} {live_bytes} bytes have an address "
                     f"and the judge counts {judged - budget.reserved_bytes}")  # fmt: skip
-    _check_cycle(addresses.placed, schedule)
+    check_moves(graph, addresses, schedule)
+    _check_cycle(addresses, schedule)
 
 
 def _moments(placed: Iterable[Placed], instructions: int) -> list[_Moment]:
@@ -94,17 +97,20 @@ def _insert(live: list[tuple[int, int]], item: Placed) -> None:
     insort(live, (item.offset_bytes, _end(item)))
 
 
-def _check_cycle(placed: Iterable[Placed], schedule: Schedule) -> None:
+def _check_cycle(addresses: Addresses, schedule: Schedule) -> None:
     last_position = len(schedule.instructions) - 1
-    storages = [item for item in placed if item.holds is Holds.STORAGE]
+    storages = [item for item in addresses.placed if item.holds is Holds.STORAGE]
     begins = {item.target: item.offset_bytes for item in storages if item.first == -1}
     at_end = [item for item in storages if item.last == last_position]
     # Of two copies in the last instruction the later one stays.
     at_end.sort(key=lambda item: item.first)
     ends = {item.target: item.offset_bytes for item in at_end}
+    for move in addresses.moves:
+        if move.before > last_position and move.holds is Holds.STORAGE:
+            ends[move.target] = move.to_bytes
     for storage in schedule.start_ram:
         if storage not in begins or ends.get(storage) != begins[storage]:
-            _refuse("move", f"storage {storage} begins at {begins.get(storage)} and ends at "
+            _refuse("not_back", f"storage {storage} begins at {begins.get(storage)} and ends at "
                     f"{ends.get(storage)}")  # fmt: skip
 
 

@@ -1,58 +1,117 @@
-"""The packing portfolio: greedy orders, then the search, until the arena is the lower bound.
+"""The packing portfolio: greedy orders, then two searches, until the arena is the lower bound.
 
 Blocks that live all step go to the bottom. What remains is packed greedily in each classical order;
-the best packing is then driven towards the lower bound, step by step. Deterministic for a seed unless the clock stops it.
+then sweeps at the lower bound look for one that moves nothing, and an ejection search drives the
+best packing towards the lower bound, step by step. Where moves are allowed, the sweep that moves
+the fewest bytes comes last: its arena is always the lower bound. Deterministic for a seed unless
+the clock stops it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from math import gcd
 from random import Random
 
 from poet_solvers.addresses.blocks import Block
 from poet_solvers.addresses.conflicts import Packing, packing_of
 from poet_solvers.addresses.greedy import arena_of, orders, packed
+from poet_solvers.addresses.relocate import least_moved
 from poet_solvers.addresses.search import Effort, fit_within
+from poet_solvers.addresses.sweep import Swept
 
 # Measured on paged steps of ResNet-18, VGG-16 and BERT near their floors.
 _ROUNDS = 5
 _ATTEMPTS = 8  # a round
 _LONGEST_STEP = 0.4
 _LEAST_LOOKS = 10_000
+_SWEPT_SHARE = 0.25
 
 
 def pack(
     blocks: Sequence[Block], *, whole: tuple[int, int], rng: Random, effort: Effort
 ) -> tuple[list[int], str]:
     """Offsets by block, and who found them. `whole` is the span of a block that lives all step."""
-    always = [number for number, block in enumerate(blocks) if block.spans == (whole,)]
-    resident = frozenset(always)
-    others = [number for number in range(len(blocks)) if number not in resident]
-    offsets = [0] * len(blocks)
-    base = 0
-    for number in always:
-        offsets[number] = base
-        base += blocks[number].size_bytes
+    bottom, others, base = _split(blocks, whole)
+    offsets = [bottom.get(number, 0) for number in range(len(blocks))]
     above, found_by = _packed(packing_of([blocks[number] for number in others]), rng, effort)
     for number, offset in zip(others, above, strict=True):
         offsets[number] = base + offset
     return offsets, found_by
 
 
+def pack_moving(
+    blocks: Sequence[Block],
+    *,
+    whole: tuple[int, int],
+    offsets: Sequence[int],
+    rng: Random,
+    effort: Effort,
+) -> Swept | None:
+    """The sweep at the lower bound that moves the fewest bytes, sought from the packing `offsets`
+    and greedy ones; None where `offsets` reach the bound, or no sweep ends where it began."""
+    bottom, others, base = _split(blocks, whole)
+    packing = packing_of([blocks[number] for number in others])
+    given = [offsets[number] - base for number in others]
+    if arena_of(packing, given) <= packing.lower_bound_bytes:
+        return None
+    guides = chain([given], (guide for _, guide in _greedy(packing)))
+    found = least_moved(packing, packing.lower_bound_bytes, guides, rng, effort)
+    if found is None:
+        return None
+    stays = [(others[block], first, last, base + at) for block, first, last, at in found.stays]
+    stays += [(number, *whole, offset) for number, offset in bottom.items()]
+    relocations = (
+        replace(
+            move, block=others[move.block], source=base + move.source, target=base + move.target
+        )
+        for move in found.relocations
+    )
+    return replace(found, stays=tuple(stays), relocations=tuple(relocations))
+
+
+def _split(
+    blocks: Sequence[Block], whole: tuple[int, int]
+) -> tuple[dict[int, int], list[int], int]:
+    """The offsets of what lives all step, by block; the other blocks; where those begin."""
+    bottom: dict[int, int] = {}
+    base = 0
+    for number, block in enumerate(blocks):
+        if block.spans == (whole,):
+            bottom[number] = base
+            base += block.size_bytes
+    return bottom, [number for number in range(len(blocks)) if number not in bottom], base
+
+
+def _greedy(packing: Packing) -> Iterator[tuple[str, list[int]]]:
+    """Every greedy packing, with its name."""
+    for name, order in orders(packing):
+        for fit in ("first", "best"):
+            offsets = packed(packing, order, best_fit=fit == "best")
+            yield f"greedy by {name}, {fit} fit", offsets
+
+
 def _packed(packing: Packing, rng: Random, effort: Effort) -> tuple[list[int], str]:
     bound = packing.lower_bound_bytes
     looks = sum(map(len, packing.neighbours)) + len(packing.sizes)
     best, found_by, arena = [0] * len(packing.sizes), "nothing to place", -1
-    for name, order in orders(packing):
-        for best_fit in (False, True):
-            offsets = packed(packing, order, best_fit=best_fit)
-            reached = arena_of(packing, offsets)
-            if arena < 0 or reached < arena:
-                best, arena = offsets, reached
-                found_by = f"greedy by {name}, {'best' if best_fit else 'first'} fit"
-            if arena == bound or not effort.spend(looks):
-                return best, found_by
+    guides = []
+    for name, offsets in _greedy(packing):
+        guides.append(offsets)
+        reached = arena_of(packing, offsets)
+        if arena < 0 or reached < arena:
+            best, arena, found_by = offsets, reached, name
+        if arena == bound or not effort.spend(looks):
+            return best, found_by
+    part = Effort(looks=int(effort.looks * _SWEPT_SHARE), out_of_time=effort.out_of_time)
+    given = part.looks
+    swept = least_moved(packing, bound, guides, rng, part)
+    if swept is not None and not swept.moved_bytes:
+        return list(swept.offsets), "sweep"
+    if not effort.spend(given - part.looks):
+        return best, found_by
     found = _best_search(packing, best, rng, effort)
     return (found, "ejection search") if arena_of(packing, found) < arena else (best, found_by)
 
