@@ -8,8 +8,8 @@
 
 Invariant: these figures, read off any schedule that the judge accepts and whose first runs are in
 document order, satisfy every row and cost no more than the schedule does (docs/formulation.md,
-"Lower bounds"). Order within a segment, RAM between checkpoints, the flash's capacity and limits on
-time and energy are left out, which only lowers the optimum.
+"Lower bounds"). Order within a segment and RAM between checkpoints are left out, which only lowers
+the optimum; limits on flash, time and energy are added by `limits.py`.
 """
 
 from __future__ import annotations

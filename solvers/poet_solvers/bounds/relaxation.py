@@ -12,6 +12,7 @@ from poet_core.plan import HoldsFor, Problem
 from poet_solvers.bounds.checkpoints import choose_checkpoints, over_budget_bytes
 from poet_solvers.bounds.first_run import FirstRun, first_run_relaxation
 from poet_solvers.bounds.inside import count_second_run
+from poet_solvers.bounds.limits import count_limits
 from poet_solvers.bounds.prices import Prices, least_prices
 from poet_solvers.bounds.rows import Rows
 from poet_solvers.bounds.segments import Segments, lay_out
@@ -111,6 +112,7 @@ def relax_on(
     first_run = first_run_relaxation(problem, table, prices, segments)
     for first, again in sorted(grid.inside):
         count_second_run(problem, table, segments, first_run, segments.of_op[first], again)
+    count_limits(problem, table, segments, first_run)
     return Relaxation(
         problem=problem,
         table=table,

@@ -5,7 +5,8 @@ first run at checkpoint g; the last one ends with the step. Left out is only wha
 relaxation's optimum:
 
     a second run of which nobody wants an output any more
-    a second run that costs no less than paging its wanted outputs out and in again
+    a second run that costs no less than paging its wanted outputs out and in again, where no
+    limit on flash, time or energy could forbid just that
 
 With `chains` a second run needs its inputs in its own segment. Without (the cover) it needs nothing,
 and then it may as well happen in the segment of the next first run that wants one of its outputs.
@@ -17,7 +18,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from poet_core.plan import Problem
+from poet_core.plan import Objective, Problem
 from poet_solvers.bounds.prices import Prices
 from poet_solvers.values import BEFORE_STEP, Value, ValueTable
 
@@ -104,7 +105,22 @@ def _may_pay(
 ) -> bool:
     if not problem.allowed.rematerialize or not problem.graph.ops[op_id].recomputable:
         return False
-    if not problem.allowed.page:
+    if not problem.allowed.page or _transfers_are_scarce(problem):
         return True
     storages = [table.values[v].storage for v in useful]
+    if problem.budget.step_seconds is not None or problem.budget.energy_joules is not None:
+        costs = problem.costs
+        joules = sum(costs.page_in_joules[s] + costs.page_out_joules[s] for s in storages)
+        seconds = sum(costs.page_in_seconds[s] + costs.page_out_seconds[s] for s in storages)
+        if joules > costs.op_joules[op_id] or seconds > costs.op_seconds[op_id]:
+            return True
     return prices.run[op_id] < sum(prices.page_in[s] + prices.page_out[s] for s in storages)
+
+
+def _transfers_are_scarce(problem: Problem) -> bool:
+    """Whether a limit may forbid a transfer that costs no more than the run that it replaces."""
+    budget = problem.budget
+    if budget.flash_bytes is not None or budget.flash_write_bytes is not None:
+        return True
+    lane = problem.objective is Objective.TIME or problem.costs.idle_watts > 0
+    return budget.overlap and (lane or budget.step_seconds is not None)
