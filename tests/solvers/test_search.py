@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from poet_core.bounds import ram_floor
-from poet_core.plan import Allowed, Do, Objective, Problem, Schedule
+from poet_core.plan import Allowed, Do, Problem, Schedule
 from poet_core.simulate import INSTRUCTIONS_PER_OP, simulate
 from poet_solvers import Progress, plan, search
 from poet_solvers.backends import SolveLimits
@@ -23,14 +23,9 @@ from poet_solvers.search import SearchLimits, native_missing, search_schedule
 from tests.oracles.generate import Shape, random_budget, random_costs, random_graph
 from tests.oracles.shortest_path import TooLarge, least_energy
 from tests.solvers.milp_cases import unit_chain
+from tests.solvers.search_cases import MODES
 
 needs_native = pytest.mark.skipif(native_missing() is not None, reason=str(native_missing()))
-
-MODES = tuple(
-    Allowed(page=page, rematerialize=rematerialize, reorder=reorder)
-    for page, rematerialize in ((True, True), (True, False), (False, True))
-    for reorder in (False, True)
-)
 
 
 def problem_of(seed: int, most_ops: int, slack: int = 6) -> Problem:
@@ -122,16 +117,6 @@ def test_it_finds_what_poet_published_for_its_unit_chain(ram_bytes: int, publish
 
 
 @needs_native
-def test_time_as_the_objective_is_serial_time() -> None:
-    problem = replace(unit_chain(5, 4, 5.0, Allowed()), objective=Objective.TIME)
-    schedule = search_schedule(problem, limits=SearchLimits(moves=20_000))
-    assert schedule is not None
-    seconds = judged_cost(problem, schedule)
-    assert seconds is not None
-    assert seconds >= problem.costs.base_seconds
-
-
-@needs_native
 def test_a_seed_and_a_number_of_moves_fix_the_answer() -> None:
     problem = unit_chain(14, 6, 2.0, Allowed())
     limits = SearchLimits(moves=60_000, seed=5)
@@ -177,8 +162,7 @@ def test_incumbents_are_reported_and_only_get_cheaper() -> None:
 def test_the_planner_answers_with_it_where_it_is_best() -> None:
     problem = unit_chain(40, 9, 5.0, Allowed(page=False))
     answer = plan(problem, limits=SolveLimits(wall_seconds=1.5, threads=1))
-    assert answer.planned_by.formulation == "search"
-    assert answer.planned_by.status.startswith("The search schedule is answered")
+    assert answer.planned_by.formulation.startswith("search")
 
 
 def test_without_the_native_part_the_planner_works_and_says_what_it_lacks(
@@ -193,6 +177,6 @@ def test_without_the_native_part_the_planner_works_and_says_what_it_lacks(
     assert search_schedule(problem, limits=SearchLimits(moves=10)) is None
     said: list[Progress] = []
     answer = plan(problem, limits=SolveLimits(wall_seconds=0.4, threads=1), on_progress=said.append)
-    assert answer.planned_by.formulation == "greedy"
+    assert answer.planned_by.formulation.startswith("greedy")
     assert "local search is not built" in answer.planned_by.status
     assert any("local search is not built" in one.message for one in said)
