@@ -18,7 +18,17 @@ from collections.abc import Sequence
 
 import click
 
-from poet_cli.commands import devices, plan, serve, show, trace, train, verify
+from poet_cli.commands import (
+    devices,
+    frontier,
+    least_ram,
+    plan,
+    serve,
+    show,
+    trace,
+    train,
+    verify,
+)
 from poet_cli.output import print_json, safe
 from poet_core.errors import (
     BudgetError,
@@ -77,6 +87,8 @@ for _command in (
     plan.plan,
     verify.verify,
     show.show,
+    frontier.frontier,
+    least_ram.least_ram,
     train.train,
     devices.devices,
     serve.serve,

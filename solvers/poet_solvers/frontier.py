@@ -21,7 +21,7 @@ from pathlib import Path
 
 from poet_core.bounds import RamFloor, ram_floor
 from poet_core.errors import UsageError
-from poet_core.plan import Plan, Problem, Schedule
+from poet_core.plan import Problem
 from poet_core.simulate import Judgement
 from poet_core.verify import verify
 from poet_solvers.backends import BackendName, SolveLimits
@@ -150,6 +150,16 @@ def _checked(
     return default_budgets(problem, points)
 
 
+def _submitted(executor: Executor, task: PointTask) -> Future[PointAnswer]:
+    """The future of a task; a broken executor's says so as a broken worker's does."""
+    try:
+        return executor.submit(solve_point, task)
+    except BrokenExecutor as error:
+        future: Future[PointAnswer] = Future()
+        future.set_exception(error)
+        return future
+
+
 class _Work:
     """The points that are done, by budget, and what has to happen for the others."""
 
@@ -166,10 +176,9 @@ class _Work:
         self._task, self._ends, self._jobs = task, ends, jobs
         self._store, self._on_point, self.cancel = store, on_point, cancel
         self.points: dict[int, FrontierPoint] = {}
-        # Every other budget on its own, then those between them, each after the next tighter one.
-        self._after = dict(zip(budgets[1::2], budgets[2::2], strict=False))
+        # Every other budget on its own, then those between them, each from the next tighter one.
+        self._starts_from = dict(zip(budgets[1::2], budgets[2::2], strict=False))
         self._waiting = [*budgets[0::2], *budgets[1::2]]
-        self._starts: dict[int, Schedule] = {}
         self._broken = False  # a worker died, and the executor with it
         self._share = self._seconds_of_a_point(in_work=0)
 
@@ -213,7 +222,7 @@ class _Work:
                 if budget is None:
                     break
                 its = self._task_of(task, budget, len(running))
-                running[executor.submit(solve_point, its)] = budget, its
+                running[_submitted(executor, its)] = budget, its
             for future in wait(running, _LOOK_SECONDS, return_when=FIRST_COMPLETED).done:
                 self._take(future, *running.pop(future))
 
@@ -221,14 +230,13 @@ class _Work:
         """Points that are dearer than a tighter one wait once more, to begin with its plan."""
         if self._stopped():
             return
-        self._after.clear()
-        best: Plan | None = None
+        best: FrontierPoint | None = None
         for budget, point in sorted(self.points.items()):
-            if best is not None and is_dearer(point.plan, best):
-                self._starts[budget] = best.schedule
+            if best is not None and best.plan is not None and is_dearer(point.plan, best.plan):
+                self._starts_from[budget] = best.ram_bytes
                 self._waiting.append(budget)
             elif point.plan is not None:
-                best = point.plan
+                best = point
 
     def _stopped(self) -> bool:
         late = self._ends is not None and time.monotonic() >= self._ends
@@ -237,23 +245,20 @@ class _Work:
     def _next(self) -> int | None:
         """A budget that waits for nobody; it waits no more."""
         for budget in self._waiting:
-            before = self._after.get(budget)
+            before = self._starts_from.get(budget)
             if before is None or before in self.points:
                 self._waiting.remove(budget)
                 return budget
         return None
 
     def _task_of(self, task: PointTask, budget: int, in_work: int) -> PointTask:
-        before = self.points.get(self._after.get(budget, 0))
-        start = self._starts.get(budget)
-        if before is not None and before.plan is not None:
-            start = before.plan.schedule
+        tighter = self.points.get(self._starts_from.get(budget, 0))
         seconds = self._seconds_of_a_point(in_work)
         return replace(
             task,
             problem=with_ram(task.problem, budget),
             limits=replace(task.limits, wall_seconds=seconds),
-            start=start,
+            start=None if tighter is None else tighter.plan,
         )
 
     def _seconds_of_a_point(self, in_work: int) -> float:

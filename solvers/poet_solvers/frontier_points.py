@@ -41,7 +41,7 @@ class FrontierPoint:
     """One RAM budget. `plan` is there exactly where the ending is PLANNED.
 
     `error` and `error_code` say why there is none. `from_ram_bytes`: the plan is that of this
-    tighter budget, which was cheaper than what was found here. `resumed`: read from a store.
+    tighter budget, for nothing cheaper was found here. `resumed`: read from a store.
     """
 
     ram_bytes: int
@@ -74,10 +74,13 @@ def everything_kept(problem: Problem) -> Judgement:
     )
 
 
-def default_budgets(problem: Problem, points: int) -> tuple[int, ...]:
-    """Budgets from keep-everything's peak down to the RAM floor: evenly spaced, one of them
-    replaced by 5% above the floor. Fewer than `points` where they coincide."""
+def default_budgets(
+    problem: Problem, points: int, *, most_bytes: int | None = None
+) -> tuple[int, ...]:
+    """Budgets from keep-everything's peak (`most_bytes` where that is less) down to the RAM floor:
+    evenly spaced, one of them replaced by 5% above the floor. Fewer where they coincide."""
     most = everything_kept(problem).peak_bytes
+    most = most if most_bytes is None else min(most, most_bytes)
     floor = ram_floor(problem.graph, problem.budget, paging=problem.allowed.page).floor_bytes
     if points < 2:
         return (most,)
@@ -114,8 +117,12 @@ def _with_cheapest_plans(
     best: FrontierPoint | None = None
     for point in tight_first:
         kept = point
-        if best is not None and best.plan is not None and is_dearer(point.plan, best.plan):
-            kept = _adopted(problem, point, best.plan, best.from_ram_bytes or best.ram_bytes)
+        if best is not None and best.plan is not None:
+            from_ram_bytes = best.from_ram_bytes or best.ram_bytes
+            if is_dearer(point.plan, best.plan):
+                kept = _adopted(problem, point, best.plan, from_ram_bytes)
+            elif point.plan is not None and point.plan.schedule == best.plan.schedule:
+                kept = replace(point, from_ram_bytes=from_ram_bytes)
         found.append(kept)
         if kept.plan is not None:
             best = kept

@@ -8,37 +8,41 @@ stops within a second and answers with its best plan so far.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
+import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from poet_core.errors import BudgetError, PlanningError
-from poet_core.plan import Plan, Problem, Schedule
+from poet_core.plan import Plan, Problem
 from poet_solvers.backends import BackendName, SolveLimits
 from poet_solvers.frontier_points import PointEnding
 from poet_solvers.portfolio import PlannerName, solve
 from poet_solvers.solution import Ending
 
 _LOOK_SECONDS = 0.1
+_LAST_SECONDS = 3.0
 # Endings that more time would not change.
 _SETTLED = frozenset({Ending.FITS, Ending.PROVEN, Ending.EXHAUSTED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointTask:
-    """A problem with its budget, and how to look for its plan."""
+    """A problem with its budget, and how to look for its plan. `start`: one for less RAM."""
 
     problem: Problem
     limits: SolveLimits
     backend: BackendName
     planner: PlannerName
-    start: Schedule | None = None
+    start: Plan | None = None
     wanted_file: str | None = None
 
 
@@ -60,8 +64,12 @@ def _watching(
 ) -> contextlib.AbstractContextManager[None]:
     if wanted_file is None:
         return contextlib.nullcontext()
-    path = Path(wanted_file)
-    return stopping_when(lambda: not path.exists(), cancel)
+    path, parent = Path(wanted_file), multiprocessing.parent_process()
+
+    def over() -> bool:
+        return not path.exists() or (parent is not None and not parent.is_alive())
+
+    return stopping_when(over, cancel)
 
 
 def solve_point(task: PointTask, cancel: threading.Event | None = None) -> PointAnswer:
@@ -75,7 +83,7 @@ def solve_point(task: PointTask, cancel: threading.Event | None = None) -> Point
                 cancel=cancel,
                 backend=task.backend,
                 planner=task.planner,
-                start=task.start,
+                start=None if task.start is None else task.start.schedule,
             )
         except BudgetError as error:
             return PointAnswer(
@@ -96,10 +104,18 @@ def solve_point(task: PointTask, cancel: threading.Event | None = None) -> Point
     settled = solution.ending in _SETTLED
     return PointAnswer(
         ending=PointEnding.PLANNED,
-        plan=solution.plan(),
+        plan=_named(solution.plan(), task.start),
         whole=settled or not cancel.is_set(),
         settled=settled,
     )
+
+
+def _named(plan: Plan, start: Plan | None) -> Plan:
+    """The plan; whoever found the start found it, where nothing cheaper was."""
+    if start is None or plan.schedule != start.schedule:
+        return plan
+    found_by = start.planned_by.formulation
+    return replace(plan, planned_by=replace(plan.planned_by, formulation=found_by))
 
 
 class Wanted:
@@ -146,6 +162,32 @@ def stopping_when(over: Callable[[], bool], cancel: threading.Event) -> Iterator
     finally:
         left.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def process_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that leave Ctrl-C to this one, and end soon after it where it dies."""
+    pool = ProcessPoolExecutor(
+        processes,
+        # A fork of a process with threads may hang; a fresh one cannot.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_worker,
+    )
+    with pool:
+        yield pool
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="poet-parent-watch", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    time.sleep(_LAST_SECONDS)  # the solve stops meanwhile, and its solver with it
+    os._exit(1)
 
 
 class Here(Executor):

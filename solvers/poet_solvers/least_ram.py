@@ -157,6 +157,9 @@ class _Query:
             if self._plan.budget.ram_bytes > middle:
                 low = middle
             low = max(low, self._proven())
+        next_bytes = self._proven() + self._grid.unit
+        if low <= next_bytes < self._plan.budget.ram_bytes and not self._stopped():
+            self._try(next_bytes, steps=1)  # success would be the proof
         verify(self._problem.graph, self._plan)
         return LeastRam(
             ram_bytes=self._plan.budget.ram_bytes,

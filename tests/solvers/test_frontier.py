@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import pickle
 import threading
 import time
@@ -33,7 +34,7 @@ from poet_solvers.planner import plan
 from tests.solvers.milp_cases import unit_chain
 from tests.solvers.mlp_step import mlp_adam_step, mlp_problem
 
-MOVES = SolveLimits(wall_seconds=30, moves=20_000, threads=1)
+MOVES = SolveLimits(wall_seconds=30, moves=5_000, threads=1)
 QUICK = SolveLimits(wall_seconds=0.4, threads=1)
 
 
@@ -88,7 +89,7 @@ def test_a_front_is_monotone_and_the_same_wherever_it_is_computed() -> None:
     problem = step()
     heard: list[int] = []
     here = checked(
-        frontier(problem, points=5, limits=MOVES, on_point=lambda p: heard.append(p.ram_bytes))
+        frontier(problem, points=4, limits=MOVES, on_point=lambda p: heard.append(p.ram_bytes))
     )
     assert set(heard) == {point.ram_bytes for point in here.points}
     assert here.points[0].plan is not None
@@ -96,11 +97,11 @@ def test_a_front_is_monotone_and_the_same_wherever_it_is_computed() -> None:
     assert here.points[-1].plan.claims.energy_joules > here.points[0].plan.claims.energy_joules
     assert not here.cancelled
     with ThreadPoolExecutor(2) as threads:
-        there = frontier(problem, points=5, limits=MOVES, executor=threads, jobs=2)
+        there = frontier(problem, points=4, limits=MOVES, executor=threads, jobs=2)
     assert figures(there) == figures(here)
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=spawned) as processes:
-        there = frontier(problem, points=5, limits=MOVES, executor=processes, jobs=2)
+        there = frontier(problem, points=4, limits=MOVES, executor=processes, jobs=2)
     assert figures(there) == figures(here)
 
 
@@ -229,7 +230,7 @@ def test_cancelling_reaches_other_processes(tmp_path) -> None:
     spawned = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, mp_context=spawned) as processes:
         list(processes.map(abs, range(4)))  # processes that are there already
-        stop = threading.Timer(3.0, cancel.set)
+        stop = threading.Timer(2.0, cancel.set)
         stop.start()
         began = time.monotonic()
         found = checked(
@@ -252,30 +253,28 @@ def test_cancelling_reaches_other_processes(tmp_path) -> None:
 def test_the_total_time_is_shared() -> None:
     problem = step()
     began = time.monotonic()
-    found = checked(frontier(problem, points=6, total_seconds=3.0))
+    found = checked(frontier(problem, points=6, total_seconds=2.0))
     assert time.monotonic() - began < 6
     assert sum(point.ending is PointEnding.PLANNED for point in found.points) >= 5
 
 
-def test_a_dead_worker_is_named_and_the_rest_is_kept() -> None:
+class Fragile(ProcessPoolExecutor):
+    """Its processes die at their first task."""
+
+    def submit(self, _work, /, *_arguments, **_named):
+        return super().submit(os._exit, 1)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_dead_worker_is_named(jobs: int) -> None:
     problem = step()
-    budgets = default_budgets(problem, 3)
-    spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawned) as processes:
-        processes.submit(abs, 1).result()
-        (worker,) = processes._processes.values()
-        killer = threading.Timer(1.5, worker.kill)
-        killer.start()
-        found = checked(
-            frontier(
-                problem,
-                ram_bytes=budgets[1:],
-                limits=SolveLimits(wall_seconds=60, threads=1),
-                executor=processes,
-            )
-        )
-    assert [point.error_code for point in found.points if point.error_code] == ["worker_died"]
-    assert {point.ending.name for point in found.points} == {"UNDECIDED", "NOT_TRIED"}
+    with Fragile(1, mp_context=multiprocessing.get_context("spawn")) as processes:
+        found = checked(frontier(problem, points=4, executor=processes, jobs=jobs))
+    died = [point for point in found.points if point.error_code == "worker_died"]
+    assert len(died) == jobs
+    assert all(point.ending is PointEnding.UNDECIDED for point in died)
+    others = [point for point in found.points if point not in died]
+    assert {point.ending for point in others} == {PointEnding.NOT_TRIED}
 
 
 def test_tasks_and_answers_can_be_pickled_and_a_dropped_file_ends_a_task() -> None:
@@ -286,6 +285,7 @@ def test_tasks_and_answers_can_be_pickled_and_a_dropped_file_ends_a_task() -> No
             limits=SolveLimits(wall_seconds=60, threads=1),
             backend="highs",
             planner="portfolio",
+            start=plan(with_ram(problem, default_budgets(problem, 4)[3]), limits=QUICK),
             wanted_file=wanted.name,
         )
         assert pickle.loads(pickle.dumps(task)) == task

@@ -54,7 +54,7 @@ def exact_least_ram(problem: Problem, allowed_joules: float, *, given_order: boo
 
 
 def test_brute_force_over_all_budgets_finds_nothing_below() -> None:
-    compare_with_brute_force(seed=5, problems=8)
+    compare_with_brute_force(seed=5, problems=6)
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_no_overhead_at_all() -> None:
 def test_a_whole_step_for_energy_and_for_time(objective: Objective) -> None:
     step = mlp_problem(mlp_adam_step((64, 80, 10), batch=20), 1.0)
     problem, said = replace(step, objective=objective), []
-    limits = SolveLimits(wall_seconds=1.5, threads=1)
+    limits = SolveLimits(wall_seconds=1, threads=1)
     found = checked(
         problem, least_ram(problem, overhead=0.5, limits=limits, on_progress=said.append)
     )
