@@ -52,9 +52,10 @@ def best_point(relaxation: Relaxation) -> tuple[float, list[float]]:
             solver.changeColIntegrality(column, highspy.HighsVarType.kInteger)
     for row in rows.rows:
         columns = [column for column, _ in row.terms]
-        weights = [float(weight) for _, weight in row.terms]
+        unit = float(max(abs(weight) for _, weight in row.terms))
+        weights = [weight / unit for _, weight in row.terms]
         solver.addRow(
-            -highspy.kHighsInf, float(row.right_hand_side), len(columns), columns, weights
+            -highspy.kHighsInf, row.right_hand_side / unit, len(columns), columns, weights
         )
     solver.run()
     if rows.rows:

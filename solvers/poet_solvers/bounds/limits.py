@@ -50,10 +50,10 @@ def count_limits(
     if budget.step_seconds is not None:
         limit = Fraction(budget.step_seconds)
         if budget.overlap:
-            _at_most(first_run, compute, limit - base)
-            _at_most(first_run, transfers, limit)
+            _at_most(first_run, compute, _judged(limit) - base)
+            _at_most(first_run, transfers, _judged(limit))
         else:
-            _at_most(first_run, compute + transfers, limit - base)
+            _at_most(first_run, compute + transfers, _judged(limit) - base)
     if budget.energy_joules is not None:
         _count_energy(problem, table, first_run, Fraction(budget.energy_joules))
     second = Fraction(1) if problem.objective is Objective.TIME else Fraction(costs.idle_watts)
@@ -81,7 +81,7 @@ def _count_energy(
                 for (v, _), page_in in first_run.page_in.items()]  # fmt: skip
     amounts += [(prices.page_out[values[v].storage], saved)
                 for v, saved in first_run.saved.items()]  # fmt: skip
-    _at_most(first_run, amounts, limit - prices.base)
+    _at_most(first_run, amounts, _judged(limit) - prices.base)
 
 
 def _count_lane(
@@ -96,17 +96,21 @@ def _count_lane(
     _at_most(first_run, transfers + less, base)
 
 
+def _judged(limit: Fraction) -> Fraction:
+    """A limit with room for the judge's sums of floats: one that equals the judge's own figure must
+    not be missed by their last digit."""
+    return limit + abs(limit) * Fraction(1, 10**9)
+
+
 def _at_most(first_run: FirstRun, amounts: Amounts, limit: Fraction) -> None:
-    """sum(amount * sum) <= limit in whole numbers, never tighter. The judge adds floats: a limit
-    that equals its own figure must not be missed by their last digit."""
+    """sum(amount * sum) <= limit in whole numbers, never tighter."""
     largest = max((abs(amount) for amount, _ in amounts), default=Fraction(0))
     if not largest:
         return
     exponent = _GRAIN_BITS - math.frexp(float(largest))[1]
     unit = Fraction(2) ** exponent
     terms = [(math.floor(amount * unit), part) for amount, part in amounts]
-    slack = abs(limit) * Fraction(1, 10**9)
-    first_run.rows.weighted(terms, math.ceil((limit + slack) * unit))
+    first_run.rows.weighted(terms, math.ceil(limit * unit))
 
 
 def _count_flash(
