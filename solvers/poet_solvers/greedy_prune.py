@@ -9,7 +9,7 @@ from poet_solvers.greedy_timeline import Timeline
 
 
 def prune(line: Timeline, chooser: Chooser, stop: Callable[[], bool]) -> None:
-    """Take out second runs, hold what is paged in, where the budget has room for it."""
+    """Take out second runs, hold what is paged in or begins in flash, where there is room for it."""
     _Pruner(line, chooser, stop).prune()
 
 
@@ -27,6 +27,10 @@ class _Pruner:
         for v, node in sorted(line.paged, key=lambda one: (-self._chooser.page_cost[one[0]], one)):
             if not self._stop():
                 self._hold(v, node)
+        model = line.model
+        for storage in sorted(model.persistent - line.start_ram, key=self._stay_cost):
+            if not self._stop():
+                self._come_back(storage)
 
     def _room(self, v: int, since: int, until: int) -> bool:
         """Whether v could be held between two positions."""
@@ -40,6 +44,22 @@ class _Pruner:
         # Without a touch before it begins in flash: its first use pages it in anyway.
         if since >= 0 and self._room(v, since, until):
             line.hold(v, node)
+
+    def _stay_cost(self, storage: int) -> tuple[float, int]:
+        """What beginning and ending in flash costs, the dearest first."""
+        table, model = self._line.table, self._line.model
+        first, last = table.first_of[storage], table.last_of[storage]
+        cost = model.page_in_cost[first] + (model.page_out_cost[last] if first != last else 0.0)
+        return -cost, storage
+
+    def _come_back(self, storage: int) -> None:
+        line = self._line
+        first = line.table.first_of[storage]
+        if int(line.memory[0]) + line.size[first] > self._budget:
+            return
+        line.come_back(storage)
+        if int(line.memory.max()) > self._budget:
+            line.leave(storage)
 
     def _may_go(self, node: int) -> bool:
         """Whether each value that the run gives could be held over it instead (a quick look)."""
