@@ -43,6 +43,7 @@ class Books {
         events_.resize(p_.size.size());
         for (Events& list : events_) list.reserve(8);
         page_count_.assign(p_.size.size(), 0);
+        paged_index_.assign(p_.size.size(), -1);
         ends_of_.assign(p_.size.size(), -1);
         in_ram_.assign(p_.persistent.size(), 0);
         for (std::size_t i = 0; i < p_.persistent.size(); ++i) {
@@ -59,6 +60,7 @@ class Books {
     bool broken() const { return broken_ != 0; }
     int changes() const { return static_cast<int>(extras_.size()) + pages_; }
     const Ints& extras() const { return extras_; }
+    const Ints& paged_values() const { return paged_values_; }
     const Ints& order() const { return order_; }
     const Numbers& memory() const { return memory_; }
     int length() const { return static_cast<int>(order_.size()); }
@@ -215,6 +217,7 @@ class Books {
     double excess_ = 0;
     Amounts amounts_{};
     Ints op_of_, place_of_, order_, extras_, extra_index_, free_, page_count_, ends_of_, in_ram_;
+    Ints paged_values_, paged_index_;  // values with a use that pages in, and where they are there
     Numbers memory_, own_;
     std::vector<Events> events_;
 
@@ -269,18 +272,31 @@ class Books {
         int i = ends_of_[v];
         return !(list[0].paged && i >= 0 && p_.persistent[i].first == v);
     }
+    void note_page(int v, int change) {
+        if (page_count_[v] == 0) {
+            paged_index_[v] = static_cast<int>(paged_values_.size());
+            paged_values_.push_back(v);
+        }
+        page_count_[v] += change;
+        pages_ += change;
+        if (page_count_[v] == 0) {
+            int last = paged_values_.back();
+            paged_values_[paged_index_[v]] = last;
+            paged_index_[last] = paged_index_[v];
+            paged_values_.pop_back();
+        }
+    }
     void count_page(int v, int change) {
         int i = ends_of_[v];
         if (i >= 0) {
             int last = p_.persistent[i].second;
             if (copies_end(i)) add_to(amounts_, p_.out[last], -1);
-            page_count_[v] += change;
+            note_page(v, change);
             if (copies_end(i)) add_to(amounts_, p_.out[last]);
         } else {
             if (page_count_[v] == (change > 0 ? 0 : 1)) add_to(amounts_, p_.out[v], change);
-            page_count_[v] += change;
+            note_page(v, change);
         }
-        pages_ += change;
         add_to(amounts_, p_.in[v], change);
     }
     int new_node(int op) {

@@ -47,16 +47,16 @@ class Moves {
         return run_for(state, v, node, change);
     }
     bool hold(const State& state, Change& change) {
-        for (int tries = 0; tries < 8; ++tries) {
-            auto [v, node] = use(state);
-            if (v < 0) continue;
-            int index = state.index_of(v, node);
-            if (index <= 0 || !state.events(v)[index].paged) continue;
-            change.clear(What::flags);
-            change.flags.push_back({v, node, false});
-            return true;
-        }
-        return false;
+        const Ints& paged = state.paged_values();
+        if (paged.empty()) return false;
+        int v = paged[random.below(static_cast<int>(paged.size()))];
+        const Events& list = state.events(v);
+        int which = random.below(state.pages_of(v)), index = 0;
+        while (!list[index].paged || which-- > 0) ++index;
+        if (index == 0) return false;  // begins in flash: nothing to hold before it
+        change.clear(What::flags);
+        change.flags.push_back({v, list[index].node, false});
+        return true;
     }
     bool drop(const State& state, Change& change) {
         if (state.extras().empty()) return false;

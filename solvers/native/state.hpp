@@ -174,8 +174,7 @@ class State : public Books {
         if (events_[v][index].paged == paged) return;
         events_[v][index].paged = paged;
         if (index > 0) own_[node] += paged ? p_.size[v] : -p_.size[v];
-        page_count_[v] += paged ? 1 : -1;
-        pages_ += paged ? 1 : -1;
+        note_page(v, paged ? 1 : -1);
     }
     void insert_bare(int op, int before_node, const int* paged, int count, double memory) {
         int node = new_node(op), place = place_of_[before_node];
@@ -189,8 +188,7 @@ class State : public Books {
             put_event(v, {node, Kind::use, pages});
             if (!pages) continue;
             own += p_.size[v];
-            ++page_count_[v];
-            ++pages_;
+            note_page(v, 1);
         }
         for (int v : p_.written[op]) {
             put_event(v, {node, Kind::write, false});
@@ -206,10 +204,7 @@ class State : public Books {
         int op = op_of_[node], place = place_of_[node];
         for (int v : p_.needed[op]) {
             int index = index_of(v, node);
-            if (events_[v][index].paged) {
-                --page_count_[v];
-                --pages_;
-            }
+            if (events_[v][index].paged) note_page(v, -1);
             events_[v].erase(events_[v].begin() + index);
         }
         for (int v : p_.written[op]) events_[v].erase(events_[v].begin() + index_of(v, node));
