@@ -35,6 +35,11 @@ from poet_solvers.solution import Solution
 
 # Of the time: bounds first, for they spare tries.
 _BOUNDS_SHARE = 0.2
+# A try that failed for want of time spoils a bisection, so there are more of them, each with half of
+# the time that is left and the last with all.
+_ROUNDS = 3
+_ROUND_SHARE = 0.5
+_LEAST_SECONDS = 0.1
 
 
 class LeastRamEnding(Enum):
@@ -150,16 +155,11 @@ class _Query:
         kept = solve(with_ram(self._problem, peak), self._limits, cancel=self._cancel)
         self._plan = self._restated(kept)
         self._prove()
-        low = self._proven()
-        while not self._stopped() and self._plan.budget.ram_bytes - low > self._grid.grain:
-            middle = self._grid.between(low, self._plan.budget.ram_bytes)
-            self._try(middle, self._grid.steps(low, self._plan.budget.ram_bytes))
-            if self._plan.budget.ram_bytes > middle:
-                low = middle
-            low = max(low, self._proven())
+        for round_number in range(1 if self._limits.moves else _ROUNDS):
+            self._bisect(share=1.0 if round_number == _ROUNDS - 1 else _ROUND_SHARE)
         next_bytes = self._proven() + self._grid.unit
-        if low <= next_bytes < self._plan.budget.ram_bytes and not self._stopped():
-            self._try(next_bytes, steps=1)  # success would be the proof
+        if next_bytes < self._plan.budget.ram_bytes and not self._stopped():
+            self._try(next_bytes, self._left_seconds())  # success would be the proof
         verify(self._problem.graph, self._plan)
         return LeastRam(
             ram_bytes=self._plan.budget.ram_bytes,
@@ -174,6 +174,18 @@ class _Query:
             floor=self._floor,
             wall_seconds=time.monotonic() - self._began,
         )
+
+    def _bisect(self, share: float) -> None:
+        """Tries between what is proven and the plan, in a share of the time that is left. A budget
+        that an earlier round tried in vain begins with the best plan found there."""
+        low, ends = self._proven(), self._left_seconds() * (1 - share)
+        while not self._stopped() and self._plan.budget.ram_bytes - low > self._grid.grain:
+            middle = self._grid.between(low, self._plan.budget.ram_bytes)
+            steps = self._grid.steps(low, self._plan.budget.ram_bytes)
+            self._try(middle, (self._left_seconds() - ends) / steps)
+            if self._plan.budget.ram_bytes > middle:
+                low = middle
+            low = max(low, self._proven())
 
     def _prove(self) -> None:
         """What relaxations prove too small: for any order, and for the given one."""
@@ -207,11 +219,10 @@ class _Query:
         known = tuple(self._too_small.values())
         return _proven_for(self._problem.allowed.reorder, known).ram_bytes
 
-    def _try(self, ram_bytes: int, steps: int) -> None:
-        """Look for a plan within `ram_bytes` that is cheap enough, for a share of the time."""
+    def _try(self, ram_bytes: int, seconds: float) -> None:
+        """Look for a plan within `ram_bytes` that is cheap enough."""
         began = time.monotonic()
         problem, solution = with_ram(self._problem, ram_bytes), None
-        seconds = max(0.1, self._left_seconds() / steps)
         enough = threading.Event()
         starts = [start for failed, start in self._failed if failed <= ram_bytes]
         self._say(f"Trying {ram_bytes} bytes")
@@ -219,7 +230,7 @@ class _Query:
         with stopping_when(self._cancel.is_set, enough), contextlib.suppress(PlanningError):
             solution = solve(
                 problem,
-                replace(self._limits, wall_seconds=seconds),
+                replace(self._limits, wall_seconds=max(_LEAST_SECONDS, seconds)),
                 None if self._limits.moves else lambda now: self._look(now, enough),
                 cancel=enough,
                 backend=self._ask.backend,
