@@ -52,10 +52,10 @@ class Found:
 
 
 class Ladder:
-    """The rungs of one order of first runs."""
+    """The rungs of one order of first runs. `backend`: who solves the next MILP."""
 
     def __init__(self, ordered: Ordered, backend: BackendName, limits: SolveLimits) -> None:
-        self._ordered, self._backend = ordered, backend
+        self._ordered, self.backend = ordered, backend
         self._limits = replace(limits, relative_gap=0.0, threads=1)
         everywhere = worst_positions(ordered.problem, _ALL_CHECKPOINTS)
         small = columns_on(ordered.problem, everywhere) <= _SMALL_COLUMNS
@@ -82,7 +82,7 @@ class Ladder:
         if columns_on(self._ordered.problem, grid) > _MOST_COLUMNS:
             return Found()
         relaxation = self._relaxation(grid)
-        solved = solve(relaxation, self._backend, self._within(seconds), cancel)
+        solved = solve(relaxation, self.backend, self._within(seconds), cancel)
         here = None if solved.point is None else schedule_of(relaxation, solved.point)
         self._go_on(grid, solved, here, cancelled=cancel.is_set())
         back = None if here is None else self._ordered.schedule_back(here)
@@ -102,7 +102,7 @@ class Ladder:
         elif solved.status in (SolveStatus.FEASIBLE, SolveStatus.NOT_FOUND):
             self._slow = grid
             if "highs" in available_backends():  # the quickest on these, where it was not asked for
-                self._backend = "highs"
+                self.backend = "highs"
         else:  # it failed, or claims that nothing fits: no other grid is any better
             self._grids, self._slow, self.finished = [], None, True
 

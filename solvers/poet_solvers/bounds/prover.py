@@ -75,6 +75,7 @@ class Prover:
                 continue
             with self._watch(desk, order, more) as stop:
                 found = ladder.climb(desk.left_seconds() - _ANSWER_SECONDS, stop)
+            self._backend = ladder.backend
             desk.take(found.bound, order)
             desk.offer("first-run relaxation", found.schedule)
 
