@@ -12,12 +12,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 
 from poet_core.graph import TrainingGraph
 from poet_core.plan import HoldsFor, Problem
 from poet_solvers.bounds.prices import Prices, least_prices
 from poet_solvers.bounds.rows import ONE, Rows, Sum
 from poet_solvers.values import BEFORE_STEP, Value, ValueTable, value_table
+
+# Entries that the rows may have together, and rows that there are whatever that comes to.
+_MOST_TERMS, _LEAST_ROWS = 100_000, 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,10 @@ class AnyOrderCover:
 
 
 def any_order_cover(problem: Problem) -> AnyOrderCover:
-    """The cover of a problem: one row an op, one column a storage or value."""
+    """The cover of a problem: one row an op, one column a storage or value.
+
+    A row names all that may be held, so that on large graphs only some ops have one: any rows bound.
+    """
     graph, budget = problem.graph, problem.budget
     table, prices = value_table(graph, budget), least_prices(problem)
     rows = Rows()
@@ -47,17 +54,19 @@ def any_order_cover(problem: Problem) -> AnyOrderCover:
         lost.append((keep, lose))
         return keep
 
-    for value in movable:
+    needed_persistent = _needed_persistent(graph)
+    chosen = _telling_ops(problem, movable, len(needed_persistent))
+    live = _live_values(graph, movable, chosen)
+    for value in {value.id: value for op_id in chosen for value in live[op_id]}.values():
         kept[value.id] = column(_price_of_value(problem, table, prices, value))
     persistent = {
         storage: column(_price_of_storage(problem, prices, storage))
-        for storage in _needed_persistent(graph)
+        for storage in needed_persistent
     }
     for keep, lose in lost:
         rows.at_most(ONE, keep + lose)
     room = budget.ram_bytes - budget.reserved_bytes
-    live = _live_values(graph, movable)
-    for op in graph.ops:
+    for op in (graph.ops[op_id] for op_id in chosen):
         touched = set(op.touches)
         fixed = sum(budget.rounded(graph.storages[s].size_bytes) for s in touched)
         terms = [
@@ -72,6 +81,26 @@ def any_order_cover(problem: Problem) -> AnyOrderCover:
         ]
         rows.weighted(terms, room - fixed - budget.rounded(op.workspace_bytes))
     return AnyOrderCover(prices=prices, rows=rows)
+
+
+def _telling_ops(problem: Problem, values: list[Value], persistent: int) -> list[int]:
+    """The ops that have a row: all, or as many as may be named, the fullest in document order and
+    others evenly among those that are over the budget there."""
+    count = len(problem.graph.ops)
+    change, alive = [0] * (count + 1), [0] * (count + 1)
+    for value in values:
+        begin = max(0, value.producer)
+        end = count if value.at_end else value.users[-1] + 1
+        change[begin] += value.ram_bytes
+        change[end] -= value.ram_bytes
+        alive[begin] += 1
+        alive[end] -= 1
+    terms = persistent + max(accumulate(alive))
+    most = max(_LEAST_ROWS, _MOST_TERMS // max(1, terms))
+    if count <= most:
+        return list(range(count))
+    fullest = sorted(enumerate(accumulate(change[:count])), key=lambda one: (-one[1], one[0]))
+    return sorted(op_id for op_id, _ in fullest[:: -(-count // most)])
 
 
 def _ancestors(graph: TrainingGraph) -> list[int]:
@@ -89,26 +118,27 @@ def _ancestors(graph: TrainingGraph) -> list[int]:
     return before
 
 
-def _live_values(graph: TrainingGraph, values: list[Value]) -> list[list[Value]]:
-    """By op: the values that were produced before its first run, and are needed after it."""
+def _live_values(graph: TrainingGraph, values: list[Value], chosen: list[int]) -> list[list[Value]]:
+    """By chosen op: the values that were produced before its first run, and are needed after it."""
     before = _ancestors(graph)
-    after = _transposed(before)
+    after = _transposed(before, chosen)
     live: list[list[Value]] = [[] for _ in before]
-    everything = (1 << len(before)) - 1
+    everything = sum(1 << op_id for op_id in chosen)
     for value in values:
         later = everything if value.at_end else 0
         for user in value.users:
             later |= before[user]
         produced = everything if value.producer == BEFORE_STEP else after[value.producer]
-        for op_id in _ones(produced & later):
+        for op_id in _ones(produced & later & everything):
             live[op_id].append(value)
     return live
 
 
-def _transposed(before: list[int]) -> list[int]:
+def _transposed(before: list[int], chosen: list[int]) -> list[int]:
+    """By op: a bit for each chosen op that it is before in every order."""
     after = [0] * len(before)
-    for op_id, bits in enumerate(before):
-        for earlier in _ones(bits):
+    for op_id in chosen:
+        for earlier in _ones(before[op_id]):
             after[earlier] |= 1 << op_id
     return after
 
