@@ -33,13 +33,21 @@ class Search {
         poll_ = &poll;
         const std::int64_t tenth = moves / 10;
         if (goal_.replays()) return run_with_clock(tenth);
-        Start last = anneal(first_, 4 * tenth, 0.0, 0.4, 0.1);
-        if (found()) {
-            anneal(first_, tenth, 0.4, 0.5, 0.4);
-            anneal(first_, tenth, 0.5, 0.6, 0.02);
+        Start last = first_;
+        if (p_.reorder && !p_.page) {  // order is all there is beside second runs
+            last = anneal(order_first(tenth, 0.0, 0.1), 3 * tenth, 0.1, 0.4, 0.1);
+            if (found()) {
+                anneal(order_first(tenth / 2, 0.4, 0.45), tenth, 0.45, 0.55, 0.1);
+                anneal(first_, tenth / 2, 0.55, 0.6, 0.1);
+            }
         } else {
-            last = squeeze(last, 3 * tenth, 0.4, 0.7);
+            last = anneal(first_, 4 * tenth, 0.0, 0.4, 0.1);
+            if (found()) {
+                anneal(first_, tenth, 0.4, 0.5, 0.4);
+                anneal(first_, tenth, 0.5, 0.6, 0.02);
+            }
         }
+        if (!found()) last = squeeze(last, 3 * tenth, 0.4, 0.7);
         anneal(found() ? as_start(best_) : last, moves - 6 * tenth, found() ? 0.6 : 0.7, 1.0, 0.03);
         return best_;
     }
@@ -60,7 +68,7 @@ class Search {
     Start first_;
     double limit_ = 0, mean_size_ = 0;
     double pretended_ = std::numeric_limits<double>::infinity();
-    bool pretends_ = false, squeezes_ = false, check_ = false, stopped_ = false;
+    bool pretends_ = false, squeezes_ = false, orders_ = false, check_ = false, stopped_ = false;
     Answer best_;
     Change change_;
     Clock::time_point begun_;
@@ -85,6 +93,15 @@ class Search {
         if (!found()) last = squeeze(last, tenth, 0.6, 0.7);
         anneal(found() ? as_start(best_) : last, 4 * tenth, 0.6, 1.0, 0.03);
         return best_;
+    }
+    // Every op once, in an order that keeps memory low.
+    Start order_first(std::int64_t moves, double from, double until) {
+        Start once{{}, {}, first_.start_ram};
+        for (int op = 0; op < static_cast<int>(p_.needed.size()); ++op) once.runs.push_back(op);
+        orders_ = true;
+        Start end = squeeze(once, moves, from, until);
+        orders_ = false;
+        return end;
     }
     // Memory first, cost second: for budgets that hardly anything meets.
     Start squeeze(const Start& start, std::int64_t moves, double from, double until) {
@@ -113,7 +130,7 @@ class Search {
                     share = std::max(share, (now - from) / (until - from));
                 }
                 if (!(*poll_)(found() ? &best_ : nullptr, trial_.count())) { stopped_ = true; break; }
-                if (squeezes_ && found()) break;
+                if (squeezes_ && state.excess() == 0) break;
                 if (!squeezes_) goal_.adapt(state.amounts(), state.excess(), now_);
                 state.recount();
             }
@@ -176,11 +193,16 @@ class Search {
     bool first_part(State& state) {
         made_by_itself_ = false;
         pick_ = moves_.random.unit();
+        swap_ = false;
+        if (orders_) {
+            made_by_itself_ = pick_ > 0.7;
+            pick_ = 1.0;
+            return made_by_itself_ && shift_runs(state);
+        }
         if (pick_ < 0.30) {  // hold one value instead of another
             swap_ = true;
             return p_.page && moves_.hold(state, change_) && make_possible(state);
         }
-        swap_ = false;
         pick_ = (pick_ - 0.30) / 0.70;
         if (pick_ > 0.96 && !p_.persistent.empty() && p_.page) {
             made_by_itself_ = true;
@@ -188,10 +210,7 @@ class Search {
         }
         if (p_.reorder && pick_ > 0.90) {
             made_by_itself_ = true;
-            bool defers = p_.rematerialize && updates_ && pick_ < 0.92;
-            bool moved = defers ? moves_.defer(state, trial_, change_) : moves_.shift(state, trial_, change_);
-            if (!moved) state.undo();
-            return moved;
+            return shift_runs(state);
         }
         if (moves_.random.chance(0.15)) {
             double keep = pick_;
@@ -201,6 +220,12 @@ class Search {
             return made;
         }
         return false;
+    }
+    bool shift_runs(State& state) {
+        bool defers = !orders_ && p_.rematerialize && updates_ && pick_ < 0.92;
+        bool moved = defers ? moves_.defer(state, trial_, change_) : moves_.shift(state, trial_, change_);
+        if (!moved) state.undo();
+        return moved;
     }
     bool swap_ = false, updates_ = false;
     void make_undoable(State& state) {
