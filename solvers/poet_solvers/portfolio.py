@@ -45,7 +45,7 @@ _MOVES_PER_OP = 200_000
 # What the search gets where it does not run beside the prover.
 _SEARCH_SHARE = 0.5
 # Beside the prover it stops this much earlier: the last plan's order wants a bound of its own.
-_LAST_BOUND_SHARE, _LAST_BOUND_SECONDS = 0.1, 1.0
+_LAST_BOUND_SHARE, _LAST_BOUND_SECONDS = 0.15, 1.5
 # What finding a first plan may take before the solver has its turn.
 _START_SHARE = 0.3
 

@@ -23,8 +23,9 @@ from poet_solvers.bounds.orders import in_order
 from poet_solvers.bounds.prove import lp_bound
 from poet_solvers.desk import Desk
 
-# How long the best plan must have another order before the solve in hand is dropped for it.
-_STABLE_SECONDS = 0.5
+# How long the best plan must have another order before the solve in hand is dropped for it, and
+# how long a solve may take at any rate: what it ends with may be the best plan of all.
+_STABLE_SECONDS, _WORTH_SECONDS = 0.5, 1.2
 _WATCH_SECONDS = 0.05
 _FIRST_SECONDS = 2.0
 # What a solver that stops at its limit gets to say what it has, before the time is up.
@@ -121,11 +122,13 @@ class Prover:
         over: threading.Event,
     ) -> None:
         other_since: float | None = None
+        begun = time.monotonic()
         while not over.wait(_WATCH_SECONDS):
             other = order is not None and self._order(desk) != order
             now = time.monotonic()
             other_since = (other_since or now) if other else None
             settled = other_since is not None and now - other_since > _STABLE_SECONDS
+            settled = settled and now - begun > _WORTH_SECONDS
             moved_on = settled or (other and not more())
             met = order is not None and desk.met()
             if moved_on or met or desk.done() or self._cancel.is_set():
