@@ -35,10 +35,11 @@ from poet_solvers.solution import Solution
 
 # Of the time: bounds first, for they spare tries.
 _BOUNDS_SHARE = 0.2
-# A try that failed for want of time spoils a bisection, so there are more of them, each with half of
-# the time that is left and the last with all.
-_ROUNDS = 3
-_ROUND_SHARE = 0.5
+# Then plans: bisection down to a 32nd of the range, and the rest of the time from there.
+_BISECTION_SHARE = 0.5
+_COARSE_PARTS = 32
+# A try that fails for want of time spoils a bisection: tries right below the plan get longer.
+_TRIES = 5
 _LEAST_SECONDS = 0.1
 
 
@@ -143,6 +144,8 @@ class _Query:
         most = with_ram(problem, self._keep.peak_bytes)
         self._floor = check_above_floor(problem.graph, most.budget, paging=problem.allowed.page)
         self._grid: Grid = grid_of(problem, self._floor.floor_bytes, self._keep.peak_bytes)
+        parts = (self._keep.peak_bytes - self._floor.floor_bytes) // _COARSE_PARTS
+        self._coarse = max(self._grid.grain, parts // self._grid.unit * self._grid.unit)
         self._base = base_cost(problem)
         self._allowed = self._base * (1 + overhead) * (1 + ROUNDING)
         self._too_small = {HoldsFor.ANY_ORDER: below_floor(self._floor, self._grid.unit)}
@@ -155,11 +158,11 @@ class _Query:
         kept = solve(with_ram(self._problem, peak), self._limits, cancel=self._cancel)
         self._plan = self._restated(kept)
         self._prove()
-        for round_number in range(1 if self._limits.moves else _ROUNDS):
-            self._bisect(share=1.0 if round_number == _ROUNDS - 1 else _ROUND_SHARE)
-        next_bytes = self._proven() + self._grid.unit
-        if next_bytes < self._plan.budget.ram_bytes and not self._stopped():
-            self._try(next_bytes, self._left_seconds())  # success would be the proof
+        self._bisect()
+        self._descend()
+        self._failed.clear()  # a start may also be a place to be stuck at
+        self._limits = replace(self._limits, seed=self._limits.seed + 1)
+        self._descend()
         verify(self._problem.graph, self._plan)
         return LeastRam(
             ram_bytes=self._plan.budget.ram_bytes,
@@ -175,17 +178,32 @@ class _Query:
             wall_seconds=time.monotonic() - self._began,
         )
 
-    def _bisect(self, share: float) -> None:
-        """Tries between what is proven and the plan, in a share of the time that is left. A budget
-        that an earlier round tried in vain begins with the best plan found there."""
-        low, ends = self._proven(), self._left_seconds() * (1 - share)
-        while not self._stopped() and self._plan.budget.ram_bytes - low > self._grid.grain:
+    def _bisect(self) -> None:
+        """Tries between what is proven and the plan, coarsely, in a share of the time."""
+        low, ends = self._proven(), self._left_seconds() * (1 - _BISECTION_SHARE)
+        while not self._stopped() and self._plan.budget.ram_bytes - low > self._coarse:
             middle = self._grid.between(low, self._plan.budget.ram_bytes)
-            steps = self._grid.steps(low, self._plan.budget.ram_bytes)
-            self._try(middle, (self._left_seconds() - ends) / steps)
+            tries = math.log2((self._plan.budget.ram_bytes - low) / self._coarse)
+            self._try(middle, (self._left_seconds() - ends) / max(1.0, math.ceil(tries)))
             if self._plan.budget.ram_bytes > middle:
                 low = middle
             low = max(low, self._proven())
+
+    def _descend(self) -> None:
+        """Tries below the plan, in steps that double after a success and halve after a failure."""
+        unit, step = self._grid.unit, self._coarse
+        while step >= self._grid.grain and not self._stopped():
+            before = self._plan.budget.ram_bytes
+            ram_bytes = max(self._proven() + unit, before - step)
+            if ram_bytes >= before:
+                return
+            self._try(ram_bytes, self._left_seconds() / _TRIES)
+            if self._plan.budget.ram_bytes < before:
+                step *= 2
+            elif ram_bytes > before - step:  # just above what is proven
+                return
+            else:
+                step = step // 2 // unit * unit
 
     def _prove(self) -> None:
         """What relaxations prove too small: for any order, and for the given one."""

@@ -59,10 +59,6 @@ class Grid:
         units = (high - low) // self.unit
         return low + max(1, units // 2) * self.unit
 
-    def steps(self, low: int, high: int) -> int:
-        """How many halvings are left."""
-        return max(1, math.ceil(math.log2(max(2.0, (high - low) / self.grain))))
-
 
 def grid_of(problem: Problem, floor_bytes: int, peak_bytes: int) -> Grid:
     """The budgets of a problem."""

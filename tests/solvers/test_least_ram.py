@@ -111,7 +111,7 @@ def test_no_overhead_at_all() -> None:
 def test_a_whole_step_for_energy_and_for_time(objective: Objective) -> None:
     step = mlp_problem(mlp_adam_step((64, 80, 10), batch=20), 1.0)
     problem, said = replace(step, objective=objective), []
-    limits = SolveLimits(wall_seconds=1, threads=1)
+    limits = SolveLimits(wall_seconds=2.5, threads=1)
     found = checked(
         problem, least_ram(problem, overhead=0.5, limits=limits, on_progress=said.append)
     )
