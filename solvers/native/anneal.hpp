@@ -34,14 +34,16 @@ class Search {
         const std::int64_t tenth = moves / 10;
         if (goal_.replays()) return run_with_clock(tenth);
         Start last = first_;
-        if (p_.reorder && !p_.page) {  // order is all there is beside second runs
-            last = anneal(order_first(tenth, 0.0, 0.1), 3 * tenth, 0.1, 0.4, 0.1);
+        bool orders = p_.reorder && !p_.page;  // order is all there is beside second runs
+        if (orders) last = order_first(tenth / 2, 0.0, 0.05);
+        if (orders && end_excess_ < 0.9 * begin_excess_) {  // and the given one is not good
+            last = anneal(last, 7 * tenth / 2, 0.05, 0.4, 0.1);
             if (found()) {
                 anneal(order_first(tenth / 2, 0.4, 0.45), tenth, 0.45, 0.55, 0.1);
                 anneal(first_, tenth / 2, 0.55, 0.6, 0.1);
             }
         } else {
-            last = anneal(first_, 4 * tenth, 0.0, 0.4, 0.1);
+            last = anneal(first_, 4 * tenth, orders ? 0.05 : 0.0, 0.4, 0.1);
             if (found()) {
                 anneal(first_, tenth, 0.4, 0.5, 0.4);
                 anneal(first_, tenth, 0.5, 0.6, 0.02);
@@ -66,7 +68,7 @@ class Search {
     Objective goal_;
     Figures now_;  // of the state as accepted
     Start first_;
-    double limit_ = 0, mean_size_ = 0;
+    double limit_ = 0, mean_size_ = 0, begin_excess_ = 0, end_excess_ = 0;  // of an anneal
     double pretended_ = std::numeric_limits<double>::infinity();
     bool pretends_ = false, squeezes_ = false, orders_ = false, check_ = false, stopped_ = false;
     Answer best_;
@@ -115,6 +117,7 @@ class Search {
         double share = 0, temperature = 0;
         goal_.reset();
         if (squeezes_) goal_.dear();
+        begin_excess_ = state.excess();
         now_ = goal_.figures(state);
         keep(state);
         const std::int64_t begun = trial_.count();
@@ -142,6 +145,7 @@ class Search {
             }
             if (step(state, temperature)) keep(state);
         }
+        end_excess_ = state.excess();
         return as_start(state.answer(0));
     }
     // Nothing can cost less than every op once and no transfer.

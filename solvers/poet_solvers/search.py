@@ -1,6 +1,6 @@
-"""Local search over sequences of runs: better plans within seconds, for energy or serial time.
+"""Local search over sequences of runs: better plans within seconds, for energy or time.
 
-The moves are made by `_search`, one C++ file (solvers/native) that may not be there: it needs a
+The moves are made by `_search`, in C++ (solvers/native), which may not be there: it needs a
 compiler when the package is built. `native_missing` says so, `search_schedule` then has nothing.
 
 Invariant: what `search_schedule` returns was accepted by the judge for the very problem. Without a
@@ -36,7 +36,7 @@ _MOST_MOVES = 10**12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchLimits:
-    """When the search ends: after `moves`, and after `wall_seconds` if that is given."""
+    """When the search ends: after `moves` (proposals evaluated), and after `wall_seconds` if given."""
 
     moves: int = _MOST_MOVES
     wall_seconds: float | None = None

@@ -126,13 +126,13 @@ def test_a_seed_and_a_number_of_moves_fix_the_answer() -> None:
 
 
 @needs_native
-def test_it_stops_within_a_second_of_being_asked_and_keeps_what_it_has() -> None:
+def test_it_stops_soon_after_being_asked_and_keeps_what_it_has() -> None:
     problem = unit_chain(22, 7, 5.0, Allowed())
     begun = time.monotonic()
     schedule = search_schedule(
         problem, limits=SearchLimits(), stop=lambda: time.monotonic() > begun + 0.3
     )
-    assert 0.25 < time.monotonic() - begun < 1.3
+    assert 0.25 < time.monotonic() - begun < 0.8
     assert schedule is not None
     assert judged_cost(problem, schedule) is not None
 
