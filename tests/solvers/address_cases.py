@@ -77,3 +77,49 @@ def _fits(blocks: list[Block], arena: int) -> bool:
         return False
 
     return rest(0)
+
+
+def layouts_exist(blocks: list[Block], height: int) -> bool:
+    """Whether blocks of one span fit below `height`, by carrying every layout of what lives from
+    position to position. Exact: layouts that are each other's mirror image, or that swap blocks of
+    one size which end together, are counted once; a layout that leaves a later block no gap among
+    those that will still be there is dropped."""
+    sizes = [block.size_bytes for block in blocks]
+    spans = [block.spans[0] for block in blocks]
+    layouts: list[tuple[tuple[int, int], ...]] = [()]  # (offset, block) from the bottom up
+    for position in sorted({first for first, _ in spans} | {last + 1 for _, last in spans}):
+        layouts = [tuple(i for i in one if spans[i[1]][1] >= position) for one in layouts]
+        later = [b for b, (first, _) in enumerate(spans) if first > position]
+        for block in (b for b, (first, _) in enumerate(spans) if first == position):
+            layouts = [
+                tuple(sorted((*one, (offset, block))))
+                for one in layouts
+                for begin, end in _gaps(one, sizes, height)
+                for offset in range(begin, end - sizes[block] + 1)
+            ]
+        seen = {}
+        for one in layouts:
+            if all(_keeps_a_gap(one, sizes, spans, other, height) for other in later):
+                named = [(offset, sizes[b], spans[b][1]) for offset, b in one]
+                mirror = [(height - offset - size, size, last) for offset, size, last in named]
+                seen[min(tuple(named), tuple(sorted(mirror)))] = one
+        layouts = list(seen.values())
+    return bool(layouts)
+
+
+def _gaps(
+    layout: tuple[tuple[int, int], ...], sizes: list[int], height: int
+) -> list[tuple[int, int]]:
+    begins = [0, *(offset + sizes[block] for offset, block in layout)]
+    return list(zip(begins, [*(offset for offset, _ in layout), height], strict=True))
+
+
+def _keeps_a_gap(
+    layout: tuple[tuple[int, int], ...],
+    sizes: list[int],
+    spans: list[tuple[int, int]],
+    later: int,
+    height: int,
+) -> bool:
+    stay = tuple(item for item in layout if spans[item[1]][1] >= spans[later][0])
+    return any(end - begin >= sizes[later] for begin, end in _gaps(stay, sizes, height))

@@ -19,6 +19,17 @@ Addresses that were not checked never leave this package.
 
 from poet_solvers.addresses.arena import place
 from poet_solvers.addresses.blocks import Addresses, Block, Holds, Move, Placed
+from poet_solvers.addresses.document import addresses_to_document, read_addresses
 from poet_solvers.addresses.shift import shifted
 
-__all__ = ["Addresses", "Block", "Holds", "Move", "Placed", "place", "shifted"]
+__all__ = [
+    "Addresses",
+    "Block",
+    "Holds",
+    "Move",
+    "Placed",
+    "addresses_to_document",
+    "place",
+    "read_addresses",
+    "shifted",
+]

@@ -38,6 +38,14 @@ def check_addresses(
         if item.offset_bytes < 0 or _end(item) > addresses.arena_bytes or misaligned:
             _refuse("outside", f"{_words(item)} is not aligned inside the arena of "
                     f"{addresses.arena_bytes} bytes")  # fmt: skip
+    for move in addresses.moves:
+        end = move.to_bytes + move.size_bytes
+        if move.to_bytes < 0 or end > addresses.arena_bytes:
+            _refuse("outside", f"a move before instruction {move.before} ends at {end} in an arena "
+                    f"of {addresses.arena_bytes} bytes")  # fmt: skip
+        if move.to_bytes % budget.alignment_bytes:
+            _refuse("outside", f"a move before instruction {move.before} goes to {move.to_bytes}, "
+                    "which is not aligned")  # fmt: skip
     counted = [judgement.initial_bytes, *judgement.memory_bytes]
     for position, twice in _written_over(graph, addresses.placed, schedule, budget):
         counted[position + 1] -= twice

@@ -7,7 +7,7 @@ comes from where the block was. Shares nothing with how moves are found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import groupby
 from typing import NoReturn
 
@@ -17,15 +17,15 @@ from poet_core.plan import Do, Schedule
 from poet_solvers.addresses.blocks import Addresses, Holds, Move, Placed
 
 _Name = tuple[Holds, int]
-_Stays = dict[tuple[_Name, int], Placed]
+_Place = tuple[_Name, int, int]
+"""Whose, from where, how many bytes: one name may have two, the old copy beside the new one."""
 
 
 def check_moves(graph: TrainingGraph, addresses: Addresses, schedule: Schedule) -> None:
     """Raise PlanningError (`addresses_move`) where bytes are not where an entry says, or a copy
     destroys others."""
-    begins: _Stays = {((item.holds, item.target), item.first): item for item in addresses.placed}
-    ends: _Stays = {((item.holds, item.target), item.last): item for item in addresses.placed}
-    moved_to: set[tuple[_Name, int]] = set()
+    begins = {(item.first, _place(item)) for item in addresses.placed}
+    moved_to: set[tuple[int, _Place]] = set()
     before = -1
     for position, moves in groupby(addresses.moves, key=lambda move: move.before):
         if not before < position <= len(schedule.instructions):
@@ -33,53 +33,55 @@ def check_moves(graph: TrainingGraph, addresses: Addresses, schedule: Schedule) 
         before = position
         if _is_free(schedule, position):
             _refuse(f"a move stands before the free {position}, whose bytes still live")
-        for name in _replay(list(moves), position, addresses.placed, begins, ends, schedule):
-            moved_to.add((name, position))
-    for (name, first), item in begins.items():
-        if (name, first) not in moved_to and not _is_born(graph, schedule, item, ends):
-            _refuse(f"{item.holds} {item.target} changes its address at instruction {first} "
-                    "without a move")  # fmt: skip
+        places = _replay(
+            list(moves), addresses.placed, at_end=position == len(schedule.instructions)
+        )
+        if position < len(schedule.instructions):
+            moved_to |= {(position, place) for place in places}
+    for position, (name, offset, _) in sorted(moved_to - begins):
+        _refuse(f"{name[0]} {name[1]} is moved to {offset} before instruction {position} and has "
+                "no entry there")  # fmt: skip
+    ends = {(item.holds, item.target, item.last) for item in addresses.placed}
+    for item in addresses.placed:
+        moved = (item.first, _place(item)) in moved_to
+        if not moved and not _is_born(graph, schedule, item, ends):
+            _refuse(f"{item.holds} {item.target} begins at instruction {item.first} from nothing")
 
 
-def _replay(
-    moves: Sequence[Move],
-    position: int,
-    placed: Sequence[Placed],
-    begins: _Stays,
-    ends: _Stays,
-    schedule: Schedule,
-) -> list[_Name]:
-    """Carry out the moves before one instruction; the names of what moved."""
-    at_end = position == len(schedule.instructions)
-    where = {
-        (item.holds, item.target): (item.offset_bytes, item.size_bytes)
-        for item in placed
-        if item.first < position and (item.last >= position or (at_end and item.last >= position - 1))
-    }  # fmt: skip
-    names = {(move.holds, move.target) for move in moves}
-    for name in names:
-        item = ends.get((name, position - 1))
-        if item is None:
-            _refuse(f"{name[0]} {name[1]} moves before instruction {position} and has no entry "
-                    "that ends there")  # fmt: skip
-        where[name] = (item.offset_bytes, item.size_bytes)
+def _place(item: Placed) -> _Place:
+    return (item.holds, item.target), item.offset_bytes, item.size_bytes
+
+
+def _replay(moves: Sequence[Move], placed: Sequence[Placed], *, at_end: bool) -> list[_Place]:
+    """Carry out the moves before one instruction; where what moved lies afterwards."""
+    position = moves[0].before
+    movers: dict[_Name, _Place] = {}
     for move in moves:
-        name = (move.holds, move.target)
-        if where[name] != (move.from_bytes, move.size_bytes):
+        name = move.holds, move.target
+        movers.setdefault(name, (name, move.from_bytes, move.size_bytes))
+    live: list[_Place] = []
+    for item in placed:
+        stays = item.first < position <= item.last
+        ends_here = item.first < position == item.last + 1
+        if stays or (ends_here and (at_end or _place(item) in movers.values())):
+            live.append(_place(item))
+    moved: list[_Place] = []
+    for move in moves:
+        name, end = (move.holds, move.target), move.to_bytes + move.size_bytes
+        place = name, move.from_bytes, move.size_bytes
+        if place not in live:
             _refuse(f"{move.holds} {move.target} is moved from {move.from_bytes} before "
-                    f"instruction {position} and lies elsewhere")  # fmt: skip
-        end = move.to_bytes + move.size_bytes
-        for other, (offset, size) in where.items():
-            if other != name and offset < end and offset + size > move.to_bytes:
+                    f"instruction {position} and does not live there")  # fmt: skip
+        live.remove(place)
+        for other, offset, size in live:
+            if offset < end and offset + size > move.to_bytes:
                 _refuse(f"the move of {move.holds} {move.target} before instruction {position} "
                         f"destroys {other[0]} {other[1]}")  # fmt: skip
-        where[name] = (move.to_bytes, move.size_bytes)
-    for name in () if at_end else sorted(names):
-        item = begins.get((name, position))
-        if item is None or item.offset_bytes != where[name][0]:
-            _refuse(f"{name[0]} {name[1]} is moved before instruction {position} to where it has "
-                    "no entry")  # fmt: skip
-    return sorted(names)
+        live.append((name, move.to_bytes, move.size_bytes))
+        if place in moved:
+            moved.remove(place)
+        moved.append(live[-1])
+    return moved
 
 
 def _is_free(schedule: Schedule, position: int) -> bool:
@@ -87,12 +89,14 @@ def _is_free(schedule: Schedule, position: int) -> bool:
     return position < len(instructions) and instructions[position].do is Do.FREE
 
 
-def _is_born(graph: TrainingGraph, schedule: Schedule, item: Placed, ends: _Stays) -> bool:
+def _is_born(
+    graph: TrainingGraph, schedule: Schedule, item: Placed, ends: Set[tuple[Holds, int, int]]
+) -> bool:
     """Whether what begins here needs nothing of what lay in RAM before."""
     if item.first < 0 or item.holds is Holds.WORKSPACE:
         return True
     if item.holds is Holds.GENERATOR:
-        return ((item.holds, item.target), item.first - 1) not in ends
+        return (item.holds, item.target, item.first - 1) not in ends
     instruction = schedule.instructions[item.first]
     if instruction.do is Do.COMPUTE:
         return item.target in graph.ops[instruction.target].writes
