@@ -281,7 +281,7 @@ class Search {
         }
         double cost = goal_.cost(state.amounts(), figures);
         if (goal_.allowed(state.amounts(), figures) && !(found() && cost >= best_.cost * (1 - 1e-12))) {
-            best_ = state.answer(cost);
+            state.answer(cost, best_);
             goal_.place(state, best_);
         }
         if (pretends_) goal_.pretend_serial(true);

@@ -195,17 +195,23 @@ class Books {
     }
     Answer answer(double cost) const {
         Answer made;
+        answer(cost, made);
+        return made;
+    }
+    void answer(double cost, Answer& made) const {  // into buffers that have grown
         made.cost = cost;
+        made.runs.clear();
+        made.paged.clear();
+        made.late.clear();
         for (int node : order_)
             if (op_of_[node] >= 0) made.runs.push_back(op_of_[node]);
-        for (std::size_t v = 0; v < events_.size(); ++v)
+        for (int v : paged_values_)
             for (const Event& event : events_[v])
                 if (event.paged) {
                     int place = place_of_[event.node] - 1;
-                    made.paged.emplace_back(static_cast<int>(v), place, place);
+                    made.paged.emplace_back(v, place, place);
                 }
         made.start_ram = in_ram_;
-        return made;
     }
 
   protected:
