@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -125,3 +126,11 @@ def test_a_second_run_between_checkpoints_is_counted_where_asked() -> None:
     counted = relax_on(problem, Grid(checkpoints=checkpoints, inside=pairs))
     assert len(counted.rows.rows) > len(plain.rows.rows)
     assert counted.rows.costs[: len(plain.rows.costs)] == plain.rows.costs
+
+
+def test_the_first_bound_is_of_the_given_order_where_the_problem_keeps_it() -> None:
+    problem = replace(updated_weight(5), allowed=Allowed(reorder=False))
+    desk, prover = desk_and_prover(problem, 10)
+    prover.first(desk)
+    assert desk.bound().holds_for is HoldsFor.GIVEN_ORDER
+    assert 3 < desk.bound().value <= 3.75

@@ -12,6 +12,7 @@ desk's judge says what it is worth. After `finished` a rung would only repeat it
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, replace
 
 from poet_core.plan import Bound, Schedule
@@ -52,7 +53,8 @@ class Found:
 
 
 class Ladder:
-    """The rungs of one order of first runs. `backend`: who solves the next MILP."""
+    """The rungs of one order of first runs. `backend`: who solves the next MILP; `build_seconds`:
+    what building the last model took."""
 
     def __init__(self, ordered: Ordered, backend: BackendName, limits: SolveLimits) -> None:
         self._ordered, self.backend = ordered, backend
@@ -65,13 +67,15 @@ class Ladder:
         self._grids = list(dict.fromkeys(grids))
         self._slow: Grid | None = None
         self.finished = False
+        self.build_seconds = 0.0
 
     def climb(self, seconds: float, cancel: threading.Event) -> Found:
         """The next rung, within `seconds`."""
         if self._lp_due:
             self._lp_due = False
+            begun = time.monotonic()
             relaxation = self._relaxation(worst_positions(self._ordered.problem, _LP_CHECKPOINTS))
-            return Found(bound=lp_bound(relaxation, self._within(seconds), cancel))
+            return Found(bound=lp_bound(relaxation, self._within(seconds, begun), cancel))
         if self._grids:
             share = seconds if len(self._grids) == 1 else max(_LEAST_SECONDS, _SHARE * seconds)
             return self._milp(self._grids.pop(0), min(seconds, share), cancel)
@@ -79,10 +83,11 @@ class Ladder:
         return Found() if grid is None else self._milp(grid, seconds, cancel)
 
     def _milp(self, grid: Grid, seconds: float, cancel: threading.Event) -> Found:
+        begun = time.monotonic()
         if columns_on(self._ordered.problem, grid) > _MOST_COLUMNS:
             return Found()
         relaxation = self._relaxation(grid)
-        solved = solve(relaxation, self.backend, self._within(seconds), cancel)
+        solved = solve(relaxation, self.backend, self._within(seconds, begun), cancel)
         here = None if solved.point is None else schedule_of(relaxation, solved.point)
         self._go_on(grid, solved, here, cancelled=cancel.is_set())
         back = None if here is None else self._ordered.schedule_back(here)
@@ -106,8 +111,10 @@ class Ladder:
         else:  # it failed, or claims that nothing fits: no other grid is any better
             self._grids, self._slow, self.finished = [], None, True
 
-    def _within(self, seconds: float) -> SolveLimits:
-        return replace(self._limits, wall_seconds=max(0.1, seconds))
+    def _within(self, seconds: float, begun: float) -> SolveLimits:
+        """What is left for the solver, building the model having begun at `begun`."""
+        self.build_seconds = time.monotonic() - begun
+        return replace(self._limits, wall_seconds=max(0.1, seconds - self.build_seconds))
 
     def _relaxation(self, grid: Grid) -> Relaxation:
         return relax_on(self._ordered.problem, grid, holds_for=self._ordered.holds_for)

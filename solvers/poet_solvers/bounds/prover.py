@@ -1,6 +1,6 @@
 """The prover: lower bounds for the best plan at the desk, and plans that fall out on the way.
 
-    first   the any-order cover's LP: a tenth of a second, for every order
+    first   a cover's LP: a tenth of a second, for every order unless the problem keeps the given one
     run     for the order of the best plan: its ladder (ladder.py), until bound = plan
 
 It follows the best plan: where that comes to have another order for longer than a moment, the solve
@@ -21,6 +21,7 @@ from poet_solvers.bounds.any_order import any_order_cover
 from poet_solvers.bounds.ladder import Ladder
 from poet_solvers.bounds.orders import in_order
 from poet_solvers.bounds.prove import lp_bound
+from poet_solvers.bounds.relaxation import relax
 from poet_solvers.desk import Desk
 
 # How long the best plan must have another order before the solve in hand is dropped for it, and
@@ -53,15 +54,18 @@ class Prover:
         self._problem, self._backend, self._limits = problem, backend, limits
         self._cancel = cancel or threading.Event()
         self._ladders: dict[Order, Ladder | None] = {}
+        self._build_seconds = 0.05
 
     def first(self, desk: Desk) -> None:
-        """The bound of any order."""
+        """The bound of any order, or of the given one where the problem keeps it."""
         with self._watch(desk, None, _never) as stop:
             seconds = min(_FIRST_SECONDS, desk.left_seconds())
             limits = SolveLimits(
                 wall_seconds=max(0.1, seconds), threads=1, memory_bytes=self._limits.memory_bytes
             )
-            desk.take(lp_bound(any_order_cover(self._problem), limits, stop))
+            free = self._problem.allowed.reorder
+            cover = any_order_cover(self._problem) if free else relax(self._problem, chains=False)
+            desk.take(lp_bound(cover, limits, stop))
 
     def run(self, desk: Desk, more: Callable[[], bool] = _never) -> None:
         """Until the desk is done, or nothing is left to do and `more` (whether better plans may
@@ -74,8 +78,12 @@ class Prover:
                     return
                 time.sleep(_WATCH_SECONDS)
                 continue
+            seconds = desk.left_seconds() - _ANSWER_SECONDS
+            if seconds < 2 * self._build_seconds:
+                return
             with self._watch(desk, order, more) as stop:
-                found = ladder.climb(desk.left_seconds() - _ANSWER_SECONDS, stop)
+                found = ladder.climb(seconds, stop)
+            self._build_seconds = ladder.build_seconds
             self._backend = ladder.backend
             desk.take(found.bound, order)
             desk.offer("first-run relaxation", found.schedule)
