@@ -161,7 +161,7 @@ def test_incumbents_are_reported_and_only_get_cheaper() -> None:
 @needs_native
 def test_the_planner_answers_with_it_where_it_is_best() -> None:
     problem = unit_chain(40, 9, 5.0, Allowed(page=False))
-    answer = plan(problem, limits=SolveLimits(wall_seconds=1.5, threads=1))
+    answer = plan(problem, limits=SolveLimits(wall_seconds=3, threads=1))
     assert answer.planned_by.formulation.startswith("search")
 
 
