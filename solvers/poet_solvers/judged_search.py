@@ -37,7 +37,8 @@ class Outcome:
 
     `model_value` is the solver's objective for it: joules or seconds with transfers never hidden.
     `model_bound` is what the solver claims about the model. `bound` holds for every schedule in the
-    given order; None where the model proves no such thing.
+    given order; None where the model proves no such thing. `solver_memory_bytes`: the most RAM that
+    the solver's process held.
     """
 
     solve_status: SolveStatus
@@ -49,6 +50,7 @@ class Outcome:
     model_bound: float | None = None
     bound: float | None = None
     bound_by: str = ""
+    solver_memory_bytes: int | None = None
 
 
 def search(
@@ -151,6 +153,7 @@ def _solved(scale: Scale, result: BackendResult, schedule: Schedule, margin_byte
         model_bound=result.bound,
         bound=result.bound if proves else None,
         bound_by=f"{result.backend}, POET model without second runs (none can pay)",
+        solver_memory_bytes=result.peak_memory_bytes,
     )
 
 
@@ -204,6 +207,7 @@ def _unsolved(scale: Scale, result: BackendResult) -> Outcome:
         formulation=scale.formulation,
         solver=result.backend,
         model_bound=result.bound,
+        solver_memory_bytes=result.peak_memory_bytes,
     )
 
 

@@ -146,7 +146,8 @@ def test_a_solver_that_left_nothing_ran_out_of_memory_or_crashed(
         (134, None, 100, "MEMORY"),
         (139, 40, 100, "FAILED"),
         (139, 60, None, "FAILED"),
-        (1, 60, 100, "FAILED"),
+        (1, 60, 100, "MEMORY"),
+        (0, 60, 100, "FAILED"),
     ],
 )
 def test_a_crash_close_to_the_cap_is_for_want_of_memory(

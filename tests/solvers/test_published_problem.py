@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.published_optima import agrees, row_problem, solve_by_portfolio
@@ -65,6 +67,25 @@ def test_poets_readme_example_keeps_everything() -> None:
     solution = solve(row_problem(row, graph), LIMITS)
     assert solution.ending is Ending.FITS
     assert solution.cost == pytest.approx(row.optimum_joules, rel=1e-6)
+
+
+def test_poets_readme_example_in_a_third_of_the_memory() -> None:
+    """The least energy for 1,000,000 bytes, where POET's own model has no plan after a minute."""
+    graph = load_graph("resnet18_cifar-a72")
+    if graph is None:
+        pytest.skip("resnet18_cifar-a72 is not here: set POET_INSTANCES")
+    problem = published_problem(graph, ram_bytes=1_000_000, time_ratio=7.6)
+    solution = solve(problem, replace(LIMITS, threads=2), backend="highs")
+    assert solution.ending.proven
+    assert solution.cost == pytest.approx(7.90030271, rel=1e-8)
+
+
+def test_a_solver_without_memory_leaves_the_plan_of_the_others() -> None:
+    graph = load_graph("transformer-a72")
+    assert graph is not None
+    problem = published_problem(graph, ram_bytes=31457280, time_ratio=2.0)
+    limits = replace(LIMITS, wall_seconds=5, moves=100_000, memory_bytes=12_000_000)
+    assert solve(problem, limits).cost == pytest.approx(119.424346, rel=1e-6)
 
 
 def test_the_judge_counts_as_the_design_notes_do() -> None:

@@ -32,7 +32,6 @@ _FIRST_POLL_SECONDS = 0.002
 _LAST_POLL_SECONDS = 0.1
 _LOG_TAIL_BYTES = 8192
 _LOG_NAME = "solver.log"
-_CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
 
 
 class ProcessEnd(Enum):
@@ -56,8 +55,9 @@ class ProcessResult:
 
     @property
     def crashed_near_cap(self) -> bool:
-        """Whether it died as solvers do that do not look whether an allocation succeeded."""
-        if self.cap_bytes is None or self.exit_status - 128 not in _CRASHES:
+        """Whether it failed as programs do that do not look whether an allocation succeeded: CBC
+        by a signal, Python by anything, syntax errors in sound files included."""
+        if self.cap_bytes is None or self.exit_status == 0:
             return False
         return self.peak_memory_bytes is None or 2 * self.peak_memory_bytes > self.cap_bytes
 
