@@ -53,9 +53,15 @@ class _Pruner:
         return -cost, storage
 
     def _come_back(self, storage: int) -> None:
-        line = self._line
-        first = line.table.first_of[storage]
-        if int(line.memory[0]) + line.size[first] > self._budget:
+        line, table = self._line, self._line.table
+        first, last = table.first_of[storage], table.last_of[storage]
+        touched, later = line.touched[first], line.touched[last]
+        until = int(line.place[touched[0]]) if touched else line.length
+        since = int(line.place[later[-1]]) if later else 0
+        most = self._budget - line.size[first]
+        if line.memory[0] > most or line.memory[:until].max() > most:
+            return
+        if since + 1 < line.length and line.memory[since + 1 :].max() > most:
             return
         line.come_back(storage)
         if int(line.memory.max()) > self._budget:
