@@ -1,6 +1,7 @@
 """The desk: where everybody who looks for plans or for bounds meets.
 
-    offer(by, schedule)  judged here; kept where nothing before it is cheaper
+    offer(by, schedule)  judged here; kept where nothing before it is cheaper (of two that cost the
+                         same, the one that takes less time, or energy)
     take(bound)          kept where nothing before it says more
     met, done            whether anything is left to look for
 
@@ -75,6 +76,11 @@ def cost_of(problem: Problem, judgement: Judgement) -> float:
     return judgement.energy_joules if energy else judgement.step_seconds
 
 
+def _other_figure(problem: Problem, judgement: Judgement) -> float:
+    energy = problem.objective is Objective.ENERGY
+    return judgement.step_seconds if energy else judgement.energy_joules
+
+
 def base_cost(problem: Problem) -> float:
     """What every op once costs, and nothing else."""
     costs = problem.costs
@@ -111,6 +117,7 @@ class Desk:
         self._any_order = self._given_order = every_op
         self._plan_orders: dict[tuple[int, ...], Bound] = {}
         self._model_bound: ModelBound | None = None
+        self._solver_memory_bytes: int | None = None
 
     def best(self) -> Candidate | None:
         """The cheapest schedule so far."""
@@ -123,7 +130,7 @@ class Desk:
             return tuple(self._history)
 
     def offer(self, by: str, schedule: Schedule | None) -> bool:
-        """Judge a schedule; True where it is accepted and cheaper than the best so far."""
+        """Judge a schedule; True where it is accepted and better than the best so far."""
         if schedule is None:
             return False
         problem = self.problem
@@ -135,7 +142,7 @@ class Desk:
             return False
         cost = cost_of(problem, judgement)
         with self._lock:
-            if self._best is not None and cost >= self._best.cost * (1 - ROUNDING):
+            if self._best is not None and not self._better(cost, judgement, self._best):
                 return False
             self._best = Candidate(
                 cost=cost,
@@ -148,6 +155,15 @@ class Desk:
             self._history.append(Incumbent(seconds=self._best.seconds, cost=cost, by=by))
             self.say(f"Better plan by {by}")
         return True
+
+    def _better(self, cost: float, judgement: Judgement, best: Candidate) -> bool:
+        """Cheaper, or as cheap (not a rounding dearer) and better in what is not the objective."""
+        if cost < best.cost * (1 - ROUNDING):
+            return True
+        other = _other_figure(self.problem, judgement)
+        return cost <= best.cost and other < _other_figure(self.problem, best.judgement) * (
+            1 - ROUNDING
+        )
 
     def hear(self, by: str, schedule: Schedule) -> None:
         """`offer`, for those who do not ask what came of it."""
@@ -194,6 +210,17 @@ class Desk:
         """The latest claim about a PuLP model, if one was solved."""
         with self._lock:
             return self._model_bound
+
+    def solver_held(self, memory_bytes: int | None) -> None:
+        """Note the most RAM that a solver's process held."""
+        with self._lock:
+            if memory_bytes is not None:
+                self._solver_memory_bytes = max(memory_bytes, self._solver_memory_bytes or 0)
+
+    def solver_memory_bytes(self) -> int | None:
+        """The most RAM that any solver's process held, None where none ran."""
+        with self._lock:
+            return self._solver_memory_bytes
 
     def met(self) -> bool:
         """Whether no schedule with the best one's order is cheaper by more than the gap asked for."""

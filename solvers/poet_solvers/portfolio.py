@@ -32,6 +32,7 @@ from poet_solvers.evict import best_evict_schedule
 from poet_solvers.greedy import best_greedy_sequence
 from poet_solvers.judged_search import Outcome, no_plan_error, search
 from poet_solvers.occurrences import Sequence, sequence_schedule, step_model
+from poet_solvers.poet_milp_planner import poet_milp_plan
 from poet_solvers.polish import polish
 from poet_solvers.read_sequence import read_sequence
 from poet_solvers.search import SearchLimits, native_missing, search_schedule
@@ -118,7 +119,7 @@ class _Solve:
         desk.offer("start", start)
         outcome: Outcome | None = None
         if planner == "poet-milp":
-            outcome = self._judged_milp()
+            outcome = self._judged_milp(poet_milp_plan)
         else:
             first = self._first_plans(start)
             if not desk.done():
@@ -198,9 +199,10 @@ class _Solve:
         if not self._desk.done() and (not self._desk.met() or native_missing() is not None):
             self._judged_milp()
 
-    def _judged_milp(self) -> Outcome:
+    def _judged_milp(self, ask: Callable[..., Outcome] = search) -> Outcome:
+        """The model whole, or (`search`) at the scale that suits its size."""
         desk = self._desk
-        outcome = search(
+        outcome = ask(
             self._problem,
             backend=self._backend,
             limits=replace(self._limits, wall_seconds=max(0.1, desk.left_seconds())),
@@ -211,6 +213,7 @@ class _Solve:
         desk.offer(outcome.formulation, outcome.schedule)
         if outcome.model_bound is not None:
             desk.model_bound(outcome.model_bound, outcome.formulation, outcome.solver)
+        desk.solver_held(outcome.solver_memory_bytes)
         if outcome.bound is not None:
             desk.take(
                 Bound(value=outcome.bound, holds_for=HoldsFor.GIVEN_ORDER, by=outcome.bound_by)
@@ -278,4 +281,5 @@ def _solution(desk: Desk, limits: SolveLimits, ending: Ending, note: str = "") -
         seed=limits.seed,
         note=note,
         model_bound=desk.last_model_bound(),
+        solver_memory_bytes=desk.solver_memory_bytes(),
     )

@@ -35,7 +35,7 @@ def checked(problem: Problem, answer: Solution) -> Solution:
     assert answer.bound.value <= answer.cost
     assert answer.base_cost <= answer.cost * (1 + 1e-12)
     assert answer.history[-1].cost == answer.cost
-    assert all(later.cost < earlier.cost for earlier, later in pairwise(answer.history))
+    assert all(later.cost <= earlier.cost for earlier, later in pairwise(answer.history))
     assert all(later.seconds >= earlier.seconds for earlier, later in pairwise(answer.history))
     assert answer.ending.proven == (answer.gap <= 1e-9)
     return answer
