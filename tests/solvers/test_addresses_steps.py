@@ -1,7 +1,6 @@
 """Addresses of the examples' training steps, traced here: how close the arena comes to the peak.
 
-The limits are the targets, 1.00 and 1.02, at points where `benchmarks.addresses` meets them with more
-effort; `docs/addresses.md` says where it does not.
+The limit is the peak of the plan as it was given. `benchmarks.addresses` measures more plans.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from poet_core.plan import (
     Schedule,
 )
 from poet_core.simulate import simulate
-from poet_solvers.addresses import place
+from poet_solvers.addresses import place, shifted
 from poet_solvers.evict import best_evict_schedule
 from poet_solvers.values import value_table
 
@@ -93,25 +92,30 @@ def evicted(graph: TrainingGraph, share: float) -> Plan:
     return plan_of(graph, costs, budget, schedule)
 
 
-@pytest.mark.parametrize(
-    ("name", "share", "most"),
-    [
-        ("mlp", 0.5, 1.0),
-        ("mlp", 0.05, 1.0),
-        ("vgg", 0.75, 1.0),
-        ("vgg", 0.1, 1.02),
-        ("resnet", 0.75, 1.02),
-        ("bert", 0.5, 1.0),
-        ("bert", 0.05, 1.02),
-        ("bert", 0.0, 1.02),
-    ],
-)
-def test_plans_that_page_keep_to_the_targets_where_they_were_measured(
-    name: str, share: float, most: float, graph_of: Callable[[str], TrainingGraph]
+@pytest.mark.parametrize("name", ["mlp", "vgg", "resnet", "bert"])
+@pytest.mark.parametrize("share", [0.75, 0.5, 0.25, 0.1, 0.05, 0.0])
+def test_plans_that_page_need_no_more_than_their_peak_once_their_stays_are_short(
+    name: str, share: float, graph_of: Callable[[str], TrainingGraph]
 ) -> None:
     graph = graph_of(name)
-    addresses = place(graph, evicted(graph, share), looks=4_000_000)
-    assert addresses.ratio <= most
+    plan = evicted(graph, share)
+    short = shifted(graph, plan)
+    assert short.claims.energy_joules <= plan.claims.energy_joules * (1 + 1e-9)
+    assert short.claims.step_seconds <= plan.claims.step_seconds * (1 + 1e-9)
+    addresses = place(graph, short, looks=1_000_000)
+    assert addresses.arena_bytes <= plan.claims.peak_bytes
+
+
+def test_with_moves_a_plan_near_the_floor_needs_its_peak_as_it_stands(
+    graph_of: Callable[[str], TrainingGraph],
+) -> None:
+    graph = graph_of("vgg")
+    plan = evicted(graph, 0.0)
+    still = place(graph, plan, looks=400_000)
+    moving = place(graph, plan, looks=400_000, allow_moves=True)
+    assert still.arena_bytes > still.peak_bytes
+    assert moving.arena_bytes == moving.peak_bytes
+    assert 0 < moving.moved_bytes < 2 * moving.peak_bytes
 
 
 def test_near_the_floor_the_search_does_better_than_any_greedy_order(
