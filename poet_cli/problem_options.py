@@ -55,10 +55,10 @@ _OPTIONS = (
     click.option("--no-reorder", is_flag=True, help="Keep the order of the graph."),
     click.option(
         "--backend",
-        type=click.Choice(["cbc", "highs"]),
-        default="cbc",
+        type=click.Choice(["auto", "cbc", "highs", "gurobi"]),
+        default="auto",
         show_default=True,
-        help="The MILP solver.",
+        help="The MILP solver; gurobi needs gurobipy and a licence.",
     ),
 )
 

@@ -74,7 +74,7 @@ class PlannerClient:
         flash_write_bytes: int | None = None,
         objective: Objective = Objective.ENERGY,
         allowed: Allowed | None = None,
-        backend: BackendChoice = "cbc",
+        backend: BackendChoice = "auto",
         planner: PlannerChoice = "portfolio",
         wall_seconds: float = DEFAULT_WALL_SECONDS,
     ) -> Plan:

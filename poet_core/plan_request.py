@@ -26,9 +26,9 @@ from poet_core.plan import Allowed, Objective, Problem
 from poet_core.problem import make_problem
 from poet_core.units import LARGEST_INTEGER, format_bytes
 
-BackendChoice = Literal["cbc", "highs", "gurobi"]
+BackendChoice = Literal["auto", "cbc", "highs", "gurobi"]
 # A request document may not ask for Gurobi: its licence is the owner's of the machine.
-_DOCUMENT_BACKENDS = frozenset({"cbc", "highs"})
+_DOCUMENT_BACKENDS = frozenset({"auto", "cbc", "highs"})
 PlannerChoice = Literal["portfolio", "poet-milp"]
 """The solvers that a stranger may ask for."""
 
@@ -65,7 +65,7 @@ class PlanRequest:
     flash_write_bytes: int | None = None
     objective: Objective = Objective.ENERGY
     allowed: Allowed = field(default_factory=Allowed)
-    backend: BackendChoice = "cbc"
+    backend: BackendChoice = "auto"
     planner: PlannerChoice = "portfolio"
     wall_seconds: float = DEFAULT_WALL_SECONDS
 
@@ -197,6 +197,6 @@ def _read_planner(node: Node | None, most: float, default: float) -> dict[str, A
     name, backend, seconds = (fields.get(one) for one in ("name", "backend", "wall_seconds"))
     return {
         "planner": name.choice(frozenset(get_args(PlannerChoice))) if name else "portfolio",
-        "backend": backend.choice(_DOCUMENT_BACKENDS) if backend else "cbc",
+        "backend": backend.choice(_DOCUMENT_BACKENDS) if backend else "auto",
         "wall_seconds": seconds.number(least=0.1, most=most) if seconds else default,
     }

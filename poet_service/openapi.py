@@ -166,7 +166,7 @@ _REQUEST_SCHEMA = {
             "additionalProperties": False,
             "properties": {
                 "name": {"enum": ["portfolio", "poet-milp"], "default": "portfolio"},
-                "backend": {"enum": ["cbc", "highs"], "default": "cbc"},
+                "backend": {"enum": ["auto", "cbc", "highs"], "default": "auto"},
                 "wall_seconds": {"type": "number", "minimum": 0.1},
             },
         },

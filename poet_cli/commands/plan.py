@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from poet_cli.files import load_graph, write_file
+from poet_cli.interruptible import interruptible
 from poet_cli.options import (
     Limit,
     chosen_device,
@@ -72,7 +73,8 @@ if TYPE_CHECKING:
     help="Every method side by side, or POET's MILP alone.",
 )  # fmt: skip
 @click.option(
-    "--backend", type=click.Choice(["cbc", "highs", "gurobi"]), default="cbc", show_default=True,
+    "--backend", type=click.Choice(["auto", "cbc", "highs", "gurobi"]), default="auto",
+    show_default=True,
     help="The MILP solver; gurobi needs gurobipy and a licence.",
 )  # fmt: skip
 @click.option(
@@ -111,8 +113,8 @@ def plan(
 ) -> None:
     """Plan a traced step inside a device's RAM: keep, page or rematerialize every tensor.
 
-    The plan is judged before it is written. Exit codes: 0 it fits, 1 proven not to, 3 no plan found
-    in the time given.
+    The plan is judged before it is written. Ctrl-C keeps the best plan so far. Exit codes: 0 it
+    fits, 1 proven not to, 3 no plan found in the time given, 130 stopped by Ctrl-C.
     """
     from poet_core.plan import Allowed, Objective
     from poet_core.plan_document import plan_to_document
@@ -142,7 +144,7 @@ def plan(
     )
     request = _with_ram(request, ram_bytes)
     with working("Planning", quiet=as_json) as tell:
-        found = make_plan(request, server=server, write_lp=write_lp, tell=tell)
+        found, interrupted = make_plan(request, server=server, write_lp=write_lp, tell=tell)
     if write_lp is not None and found.planned_by.solver == "none":
         say("Everything fits, so no solver ran and no model was written.")
     judgement = verify(request.graph, found)
@@ -154,6 +156,8 @@ def plan(
         print_json({"ok": True, "plan": str(output), "planner": how} | summary.to_document())
     elif str(output) != "-":
         click.echo(summary.line())
+    if interrupted:
+        raise KeyboardInterrupt  # the plan is kept, the exit status says that nobody waited for better
 
 
 def _with_ram(request: PlanRequest, ram_bytes: int | None) -> PlanRequest:
@@ -164,8 +168,8 @@ def _with_ram(request: PlanRequest, ram_bytes: int | None) -> PlanRequest:
 
 def make_plan(
     request: PlanRequest, *, server: str | None, write_lp: Path | None, tell: Callable[[str], None]
-) -> Plan:
-    """The plan of poet_solvers, or of a service."""
+) -> tuple[Plan, bool]:
+    """The plan of poet_solvers, or of a service, and whether Ctrl-C cut it short."""
     from poet_core.errors import UsageError
 
     if server is None:
@@ -178,47 +182,32 @@ def make_plan(
         )
     from poet_client import PlannerClient
 
-    return PlannerClient(server).answer(request)
+    return PlannerClient(server).answer(request), False
 
 
-def _plan_here(request: PlanRequest, write_lp: Path | None, tell: Callable[[str], None]) -> Plan:
-    """Solve in a thread, so that Ctrl-C reaches the solver's process as a cancellation."""
-    problem, cancel = request.problem(), threading.Event()  # refused before a solver is loaded
+def _plan_here(
+    request: PlanRequest, write_lp: Path | None, tell: Callable[[str], None]
+) -> tuple[Plan, bool]:
+    """Solve in a thread, so that Ctrl-C reaches the planner as a cancellation."""
+    problem = request.problem()  # refused before a solver is loaded
     from poet_solvers.backends import SolveLimits
     from poet_solvers.planner import plan as plan_problem
 
-    found: list[Plan] = []
-    failed: list[BaseException] = []
+    def work(cancel: threading.Event) -> Plan:
+        return plan_problem(
+            problem,
+            planner=request.planner,
+            backend=request.backend,
+            limits=SolveLimits(wall_seconds=request.wall_seconds),
+            on_progress=lambda progress: tell(_progress_line(progress, request)),
+            cancel=cancel,
+            write_lp=write_lp,
+        )
 
-    def work() -> None:
-        try:
-            found.append(
-                plan_problem(
-                    problem,
-                    planner=request.planner,
-                    backend=request.backend,
-                    limits=SolveLimits(wall_seconds=request.wall_seconds),
-                    on_progress=lambda progress: tell(_progress_line(progress, request)),
-                    cancel=cancel,
-                    write_lp=write_lp,
-                )
-            )
-        except BaseException as error:  # noqa: BLE001  Raised again in the waiting thread.
-            failed.append(error)
-
-    thread = threading.Thread(target=work, name="planner")
-    thread.start()
     try:
-        while thread.is_alive():
-            thread.join(0.1)
-    except KeyboardInterrupt:
-        say("Stopping the solver …")
-        cancel.set()
-        thread.join()
-        raise
-    if failed:
-        raise _named_file(failed[0], write_lp)
-    return found[0]
+        return interruptible(work, "Stopping; the best plan so far is kept …")
+    except OSError as error:
+        raise _named_file(error, write_lp) from None
 
 
 def _progress_line(progress: Progress, request: PlanRequest) -> str:

@@ -22,9 +22,10 @@ from pathlib import Path
 from poet_core.bounds import RamFloor, ram_floor
 from poet_core.errors import UsageError
 from poet_core.plan import Problem
+from poet_core.plan_request import BackendChoice
 from poet_core.simulate import Judgement
 from poet_core.verify import verify
-from poet_solvers.backends import BackendName, SolveLimits
+from poet_solvers.backends import SolveLimits
 from poet_solvers.frontier_points import (
     FrontierPoint,
     PointEnding,
@@ -81,7 +82,7 @@ def frontier(
     ram_bytes: Sequence[int] | None = None,
     limits: SolveLimits | None = None,
     total_seconds: float | None = None,
-    backend: BackendName = "cbc",
+    backend: BackendChoice = "auto",
     planner: PlannerName = "portfolio",
     executor: Executor | None = None,
     jobs: int = 1,

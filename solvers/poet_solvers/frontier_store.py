@@ -23,9 +23,10 @@ from poet_core.errors import PoetError, UsageError
 from poet_core.graph_document import graph_sha256
 from poet_core.plan import Plan, Problem
 from poet_core.plan_document import plan_from_document, plan_to_document
+from poet_core.plan_request import BackendChoice
 from poet_core.text import printable
 from poet_core.verify import verify
-from poet_solvers.backends import BackendName, SolveLimits
+from poet_solvers.backends import SolveLimits
 from poet_solvers.frontier_points import with_ram
 from poet_solvers.portfolio import PlannerName
 from poet_solvers.search import native_missing
@@ -61,7 +62,7 @@ def problem_sha256(problem: Problem) -> str:
     )
 
 
-def planner_name(planner: PlannerName, backend: BackendName, limits: SolveLimits) -> str:
+def planner_name(planner: PlannerName, backend: BackendChoice, limits: SolveLimits) -> str:
     """The planner's version and what decides its answers, time and number of threads apart."""
     from importlib.metadata import PackageNotFoundError, version
 

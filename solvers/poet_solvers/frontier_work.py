@@ -23,7 +23,8 @@ from typing import Any, Self
 
 from poet_core.errors import BudgetError, PlanningError
 from poet_core.plan import Plan, Problem
-from poet_solvers.backends import BackendName, SolveLimits
+from poet_core.plan_request import BackendChoice
+from poet_solvers.backends import SolveLimits
 from poet_solvers.frontier_points import PointEnding
 from poet_solvers.portfolio import PlannerName, solve
 from poet_solvers.solution import Ending
@@ -40,7 +41,7 @@ class PointTask:
 
     problem: Problem
     limits: SolveLimits
-    backend: BackendName
+    backend: BackendChoice
     planner: PlannerName
     start: Plan | None = None
     wanted_file: str | None = None

@@ -23,9 +23,10 @@ from enum import Enum
 from poet_core.bounds import RamFloor, check_above_floor
 from poet_core.errors import PlanningError, UsageError
 from poet_core.plan import HoldsFor, Plan, Problem, Schedule
+from poet_core.plan_request import BackendChoice
 from poet_core.simulate import Judgement
 from poet_core.verify import verify
-from poet_solvers.backends import BackendName, SolveLimits
+from poet_solvers.backends import SolveLimits
 from poet_solvers.desk import ROUNDING, Progress, base_cost
 from poet_solvers.frontier_points import everything_kept, with_ram
 from poet_solvers.frontier_work import stopping_when
@@ -95,7 +96,7 @@ def least_ram(
     *,
     overhead: float,
     limits: SolveLimits | None = None,
-    backend: BackendName = "cbc",
+    backend: BackendChoice = "auto",
     planner: PlannerName = "portfolio",
     on_progress: Callable[[Progress], None] | None = None,
     cancel: threading.Event | None = None,
@@ -128,7 +129,7 @@ class _Ask:
     """How plans are looked for, who hears of it, and who may end it."""
 
     limits: SolveLimits
-    backend: BackendName
+    backend: BackendChoice
     planner: PlannerName
     on_progress: Callable[[Progress], None] | None
     cancel: threading.Event

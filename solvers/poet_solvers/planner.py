@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from poet_core.plan import Plan, Problem, Schedule
-from poet_solvers.backends import BackendName, SolveLimits
+from poet_core.plan_request import BackendChoice
+from poet_solvers.backends import SolveLimits
 from poet_solvers.desk import Progress
 from poet_solvers.portfolio import PlannerName, solve
 
@@ -20,7 +21,7 @@ __all__ = ["Progress", "plan"]
 def plan(
     problem: Problem,
     *,
-    backend: BackendName = "cbc",
+    backend: BackendChoice = "auto",
     limits: SolveLimits | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     cancel: threading.Event | None = None,

@@ -18,14 +18,21 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from poet_core.baseline import keep_everything
 from poet_core.bounds import check_above_floor
 from poet_core.errors import BudgetError
 from poet_core.plan import Bound, HoldsFor, Problem, Schedule
+from poet_core.plan_request import BackendChoice
 from poet_core.units import format_joules, format_seconds
-from poet_solvers.backends import BackendName, SolveLimits, SolveStatus, require_backend
+from poet_solvers.backends import (
+    BackendName,
+    SolveLimits,
+    SolveStatus,
+    available_backends,
+    require_backend,
+)
 from poet_solvers.bounds.prover import Prover
 from poet_solvers.desk import ROUNDING, Desk, Progress
 from poet_solvers.evict import best_evict_schedule
@@ -57,13 +64,14 @@ def solve(
     on_progress: Callable[[Progress], None] | None = None,
     *,
     cancel: threading.Event | None = None,
-    backend: BackendName = "cbc",
+    backend: BackendChoice = "auto",
     planner: PlannerName = "portfolio",
     start: Schedule | None = None,
     write_lp: Path | None = None,
 ) -> Solution:
     """The best schedule for `problem` within `limits` (POET, section 4), with what is proven of it.
 
+    `backend`: who solves MILPs; `auto` is HiGHS for relaxations and CBC for POET's model.
     `planner="poet-milp"` solves POET's model, as the judge counts, and nothing else. `start` is a
     schedule to begin with. `cancel` ends the solve within a second; the best plan so far is returned
     where there is one. `write_lp` keeps the judged MILP, if one is built. Raises BudgetError where
@@ -71,7 +79,8 @@ def solve(
     `not_found_in_time` or `cancelled` where none was found.
     """
     limits = limits or SolveLimits()
-    require_backend(backend)
+    if backend != "auto":
+        require_backend(backend)
     check_above_floor(problem.graph, problem.budget, paging=problem.allowed.page)
     check_base_costs(problem)
     desk = Desk(problem, limits, on_progress, cancel)
@@ -104,14 +113,22 @@ class _Solve:
         self,
         desk: Desk,
         limits: SolveLimits,
-        backend: BackendName,
+        backend: BackendChoice,
         cancel: threading.Event,
         write_lp: Path | None,
     ) -> None:
-        self._desk, self._limits, self._backend = desk, limits, backend
+        self._desk, self._limits = desk, limits
+        # POET's model is CBC's as it was; relaxations are HiGHS's, which is quicker on them.
+        self._backend: BackendName = "cbc" if backend == "auto" else backend
+        prover = "highs" if "highs" in available_backends() else "cbc"
         self._cancel, self._write_lp = cancel, write_lp
         self._problem = desk.problem
-        self._prover = Prover(desk.problem, backend=backend, limits=limits, cancel=cancel)
+        self._prover = Prover(
+            desk.problem,
+            backend=cast(BackendName, prover) if backend == "auto" else backend,
+            limits=limits,
+            cancel=cancel,
+        )
 
     def run(self, planner: PlannerName, start: Schedule | None) -> Solution:
         """All methods, or the MILP alone."""
@@ -121,7 +138,7 @@ class _Solve:
         if planner == "poet-milp":
             outcome = self._judged_milp(poet_milp_plan)
         else:
-            first = self._first_plans(start)
+            first = self._first_plans()
             if not desk.done():
                 self._prover.first(desk)
             if not desk.done():
@@ -137,8 +154,8 @@ class _Solve:
 
     # -- methods ------------------------------------------------------------------------------
 
-    def _first_plans(self, start: Schedule | None) -> Sequence | None:
-        """Evict's and greedy's plans; the search starts from greedy's, or from a cheaper `start`."""
+    def _first_plans(self) -> Sequence | None:
+        """Evict's and greedy's plans; the search starts from the best of them and of `start`."""
         problem, desk = self._problem, self._desk
         desk.say("Keep-everything does not fit; looking for a schedule that does")
         evicted = best_evict_schedule(problem, value_table(problem.graph, problem.budget))
@@ -147,8 +164,8 @@ class _Solve:
         if sequence is not None:
             desk.offer("greedy", sequence_schedule(step_model(problem), sequence))
         best = desk.best()
-        if start is not None and best is not None and best.by == "start":
-            sequence = read_sequence(step_model(problem), start)
+        if best is not None and best.by != "greedy":
+            sequence = read_sequence(step_model(problem), best.schedule)
         if best is not None and native_missing() is not None and not desk.done():
             desk.offer(best.by, polish(problem, best.schedule, cancel=self._cancel))
         return sequence

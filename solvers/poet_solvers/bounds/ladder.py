@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from poet_core.plan import Bound, Schedule
 from poet_solvers.backends import BackendName, SolveLimits, SolveStatus, available_backends
 from poet_solvers.bounds.orders import Ordered
-from poet_solvers.bounds.prove import Solved, lp_bound, solve
+from poet_solvers.bounds.prove import Report, Solved, lp_bound, solve
 from poet_solvers.bounds.read_point import schedule_of
 from poet_solvers.bounds.refine import broken_moments
 from poet_solvers.bounds.relaxation import (
@@ -56,9 +56,16 @@ class Ladder:
     """The rungs of one order of first runs. `backend`: who solves the next MILP; `build_seconds`:
     what building the last model took."""
 
-    def __init__(self, ordered: Ordered, backend: BackendName, limits: SolveLimits) -> None:
+    def __init__(
+        self,
+        ordered: Ordered,
+        backend: BackendName,
+        limits: SolveLimits,
+        report: Report | None = None,
+    ) -> None:
         self._ordered, self.backend = ordered, backend
         self._limits = replace(limits, relative_gap=0.0, threads=1)
+        self._report = report
         everywhere = worst_positions(ordered.problem, _ALL_CHECKPOINTS)
         small = columns_on(ordered.problem, everywhere) <= _SMALL_COLUMNS
         self._lp_due = not small and "highs" in available_backends()
@@ -75,7 +82,9 @@ class Ladder:
             self._lp_due = False
             begun = time.monotonic()
             relaxation = self._relaxation(worst_positions(self._ordered.problem, _LP_CHECKPOINTS))
-            return Found(bound=lp_bound(relaxation, self._within(seconds, begun), cancel))
+            return Found(
+                bound=lp_bound(relaxation, self._within(seconds, begun), cancel, self._report)
+            )
         if self._grids:
             share = seconds if len(self._grids) == 1 else max(_LEAST_SECONDS, _SHARE * seconds)
             return self._milp(self._grids.pop(0), min(seconds, share), cancel)
@@ -87,7 +96,7 @@ class Ladder:
         if columns_on(self._ordered.problem, grid) > _MOST_COLUMNS:
             return Found()
         relaxation = self._relaxation(grid)
-        solved = solve(relaxation, self.backend, self._within(seconds, begun), cancel)
+        solved = solve(relaxation, self.backend, self._within(seconds, begun), cancel, self._report)
         here = None if solved.point is None else schedule_of(relaxation, solved.point)
         self._go_on(grid, solved, here, cancelled=cancel.is_set())
         back = None if here is None else self._ordered.schedule_back(here)

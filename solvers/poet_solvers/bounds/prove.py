@@ -15,6 +15,7 @@ from typing import Protocol
 from poet_core.plan import Bound, HoldsFor
 from poet_solvers.backends import (
     BackendName,
+    BackendResult,
     SolveLimits,
     SolveStatus,
     available_backends,
@@ -49,16 +50,25 @@ class Solved:
     point: tuple[float, ...] | None = None
 
 
+class Report(Protocol):
+    """Hears what a solver said about the model of a relaxation."""
+
+    def __call__(self, relaxation: Relaxed, result: BackendResult) -> None: ...
+
+
 def lp_bound(
     relaxation: Relaxed,
     limits: SolveLimits | None = None,
     cancel: threading.Event | None = None,
+    report: Report | None = None,
 ) -> Bound | None:
     """The bound that HiGHS's dual values prove; None where they prove nothing."""
     rows = relaxation.rows
     if not rows.rows or rows.contradiction or "highs" not in available_backends():
         return None
     result = solve_model(rows.to_pulp(whole=False), backend="highs", limits=limits, cancel=cancel)
+    if report is not None:
+        report(relaxation, result)
     if not result.duals:
         return None
     proven = rows.bound(rows.multipliers(result.duals))
@@ -76,9 +86,9 @@ def solve(
     backend: BackendName = "cbc",
     limits: SolveLimits | None = None,
     cancel: threading.Event | None = None,
-    start: dict[int, float] | None = None,
+    report: Report | None = None,
 ) -> Solved:
-    """The relaxation with whole numbers. `start`: values by column, to begin with."""
+    """The relaxation with whole numbers."""
     rows = relaxation.rows
     if rows.contradiction:
         return Solved(status=SolveStatus.INFEASIBLE)
@@ -88,9 +98,10 @@ def solve(
         rows.to_pulp(whole=True),
         backend=backend,
         limits=limits,
-        warm_start=None if start is None else {f"v{n}": value for n, value in start.items()},
         cancel=cancel,
     )
+    if report is not None:
+        report(relaxation, result)
     point = None
     if result.values:  # a column that is in no row and costs nothing is not in the model either
         point = tuple(result.values.get(f"v{n}", 0.0) for n in range(len(rows.costs)))

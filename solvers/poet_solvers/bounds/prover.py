@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from poet_core.plan import Problem
-from poet_solvers.backends import BackendName, SolveLimits
+from poet_solvers.backends import BackendName, BackendResult, SolveLimits
 from poet_solvers.bounds.any_order import any_order_cover
 from poet_solvers.bounds.ladder import Ladder
 from poet_solvers.bounds.orders import in_order
-from poet_solvers.bounds.prove import lp_bound
+from poet_solvers.bounds.prove import Relaxed, Report, lp_bound
 from poet_solvers.bounds.relaxation import relax
 from poet_solvers.desk import Desk
 
@@ -38,6 +38,18 @@ Order = tuple[int, ...]
 
 def _never() -> bool:
     return False
+
+
+def _note(desk: Desk) -> Report:
+    """Tells the desk what a solver claims about a relaxation, and what it held."""
+
+    def note(relaxation: Relaxed, result: BackendResult) -> None:
+        desk.solver_held(result.peak_memory_bytes)
+        if result.bound is not None:
+            value = float(relaxation.prices.base) + result.bound
+            desk.model_bound(value, relaxation.name, result.backend)
+
+    return note
 
 
 class Prover:
@@ -65,14 +77,14 @@ class Prover:
             )
             free = self._problem.allowed.reorder
             cover = any_order_cover(self._problem) if free else relax(self._problem, chains=False)
-            desk.take(lp_bound(cover, limits, stop))
+            desk.take(lp_bound(cover, limits, stop, _note(desk)))
 
     def run(self, desk: Desk, more: Callable[[], bool] = _never) -> None:
         """Until the desk is done, or nothing is left to do and `more` (whether better plans may
         still come) says no."""
         while not desk.done():
             order = self._order(desk)
-            ladder = self._ladder(order)
+            ladder = self._ladder(order, _note(desk))
             if desk.met() or ladder is None or ladder.finished:
                 if not more():
                     return
@@ -92,14 +104,17 @@ class Prover:
         best = desk.best()
         return best.order if best is not None else tuple(range(len(self._problem.graph.ops)))
 
-    def _ladder(self, order: Order) -> Ladder | None:
+    def _ladder(self, order: Order, report: Report) -> Ladder | None:
         """None where a relaxation cannot speak of that order."""
         if order not in self._ladders:
             while len(self._ladders) >= _MOST_LADDERS:
                 del self._ladders[next(iter(self._ladders))]
             ordered = in_order(self._problem, order)
-            ladder = Ladder(ordered, self._backend, self._limits) if ordered is not None else None
-            self._ladders[order] = ladder
+            self._ladders[order] = (
+                Ladder(ordered, self._backend, self._limits, report)
+                if ordered is not None
+                else None
+            )
         return self._ladders[order]
 
     @contextlib.contextmanager
