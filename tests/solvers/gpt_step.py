@@ -10,7 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from poet_core.baseline import judge_keep_everything
+from poet_core.costs import costs_on
+from poet_core.devices import load_device
 from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
+from poet_core.plan import Problem
+from poet_core.problem import make_problem
 
 _FLOAT_BYTES = 4
 
@@ -30,6 +35,19 @@ class GptShape:
 def gpt_adam_step(shape: GptShape) -> TrainingGraph:
     """The graph of one step."""
     return _Writer(shape).graph()
+
+
+def gpt_problem(layers: int, share: float = 0.5) -> Problem:
+    """One step of a GPT of that depth on a Jetson TX2 in a share of its keep-everything peak."""
+    graph = gpt_adam_step(GptShape(layers=layers))
+    device = load_device("jetson-tx2")
+    peak_bytes = judge_keep_everything(
+        graph,
+        costs_on(graph, device),
+        reserved_bytes=device.reserved_bytes,
+        alignment_bytes=device.alignment_bytes,
+    ).peak_bytes
+    return make_problem(graph, device, ram_bytes=int(share * peak_bytes))
 
 
 class _Writer:
