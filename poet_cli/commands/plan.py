@@ -145,8 +145,8 @@ def plan(
     request = _with_ram(request, ram_bytes)
     with working("Planning", quiet=as_json) as tell:
         found, interrupted = make_plan(request, server=server, write_lp=write_lp, tell=tell)
-    if write_lp is not None and found.planned_by.solver == "none":
-        say("Everything fits, so no solver ran and no model was written.")
+    if write_lp is not None:
+        _say_if_not_written(found)
     judgement = verify(request.graph, found)
     document = json.dumps(plan_to_document(found), ensure_ascii=True)
     write_file(output, document.encode() + b"\n")
@@ -158,6 +158,15 @@ def plan(
         click.echo(summary.line())
     if interrupted:
         raise KeyboardInterrupt  # the plan is kept, the exit status says that nobody waited for better
+
+
+def _say_if_not_written(found: Plan) -> None:
+    from poet_solvers.portfolio import NOT_WRITTEN
+
+    if found.planned_by.formulation == "keep-everything":
+        say("Everything fits, so no solver ran and no model was written.")
+    elif NOT_WRITTEN in found.planned_by.status:
+        say(found.planned_by.status[found.planned_by.status.index(NOT_WRITTEN) :])
 
 
 def _with_ram(request: PlanRequest, ram_bytes: int | None) -> PlanRequest:

@@ -80,8 +80,6 @@ class _Decoder:
         events = self._model.events(value)
         if not events[0] < stage <= events[-1]:
             return False
-        if value.id in self._model.pinned:
-            return True
         gap = sum(event < stage for event in events) - 1
         return self._is_one(self._model.hold.get((value.id, gap)))
 

@@ -1,7 +1,7 @@
-"""The judged MILP as a search: one scale, one solve, the answer as a schedule that the judge takes.
+"""The judged MILP as a search: one model, one solve, the answer as a schedule that the judge takes.
 
-`Outcome` says how it ended in the solver's words, what the model's optimum is about ("in the POET
-model", "for the grouping") and which lower bound follows for every schedule in the given order.
+`Outcome` says how it ended in the solver's words, that its optimum is one in the POET model, and
+which lower bound follows for every schedule in the given order.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from poet_solvers.backends import BackendName, BackendResult, SolveLimits, Solve
 from poet_solvers.decode import decode
 from poet_solvers.evict import best_evict_schedule
 from poet_solvers.milp_model import JudgedModel
+from poet_solvers.model_input import FORMULATION, MAX_DECISIONS, ModelInput, model_input
 from poet_solvers.poet_milp import BuildCancelledError, judged_model
 from poet_solvers.polish import polish
-from poet_solvers.scale import Scale, scale_problem
 from poet_solvers.warm_start import warm_start
 from poet_solvers.windows import paging_replaces
 
@@ -33,7 +33,7 @@ _ROUNDING_RETRIES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a search ended. `schedule` is of the problem's own graph and accepted by the judge.
+    """How a search ended. `schedule` was accepted by the judge.
 
     `model_value` is the solver's objective for it: joules or seconds with transfers never hidden.
     `model_bound` is what the solver claims about the model. `bound` holds for every schedule in the
@@ -43,8 +43,8 @@ class Outcome:
 
     solve_status: SolveStatus
     status: str
-    formulation: str
     solver: str
+    formulation: str = FORMULATION
     schedule: Schedule | None = None
     model_value: float | None = None
     model_bound: float | None = None
@@ -61,24 +61,21 @@ def search(
     cancel: threading.Event | None = None,
     write_lp: Path | None = None,
     say: Callable[[str], None] = lambda _message: None,
-    scale: Scale | None = None,
+    most_decisions: int = MAX_DECISIONS,
 ) -> Outcome:
-    """One solve of the judged model of `problem` (again only after a rounding).
-
-    `scale` fixes how the problem is put before the solver; without it `scale_problem` chooses.
-    """
+    """One solve of the judged model of `problem` (again only after a rounding), as it is or not at
+    all: raises PlanningError `model_too_large` above `most_decisions`, before it is built."""
     deadline = time.monotonic() + (limits or SolveLimits()).wall_seconds
-    scale = scale or scale_problem(problem)
-    start = best_evict_schedule(scale.problem, scale.table)
-    start = start and polish(scale.problem, start, cancel=cancel)
+    given = model_input(problem, most_decisions)
+    start = best_evict_schedule(given.problem, given.table)
+    start = start and polish(given.problem, start, cancel=cancel)
     margin_bytes = 0
     for _ in range(_ROUNDING_RETRIES + 1):
         try:
             model = judged_model(
-                scale.problem,
-                table=scale.table,
-                windows=scale.windows,
-                pinned=scale.pinned,
+                given.problem,
+                table=given.table,
+                windows=given.windows,
                 margin_bytes=margin_bytes,
                 cancel=cancel,
             )
@@ -86,14 +83,13 @@ def search(
             return Outcome(
                 solve_status=SolveStatus.CANCELLED,
                 status=SolveStatus.CANCELLED.sentence,
-                formulation=scale.formulation,
                 solver="none",
             )
         if write_lp is not None:
             model.pulp_model.writeLP(str(write_lp))
         if model.contradiction is not None or not model.decisions:
-            return _without_solver(problem, scale, model)
-        say(f"Solving {scale.formulation}: {model.decisions} decisions.")
+            return _without_solver(problem, model)
+        say(f"Solving {FORMULATION}: {model.decisions} decisions.")
         result = solve_model(
             model.pulp_model,
             backend=backend,
@@ -101,17 +97,18 @@ def search(
             warm_start=None if start is None else warm_start(model, start),
             cancel=cancel,
         )
+        if result.status is SolveStatus.INFEASIBLE and margin_bytes:
+            break  # with less RAM than the problem has: that says nothing of the problem
         if not result.status.has_solution:
-            return _unsolved(scale, result)
-        schedule = scale.expand(decode(model, result.values))
+            return _unsolved(result)
+        schedule = decode(model, result.values)
         over_bytes = _bytes_over(problem, schedule)
         if over_bytes is None:
-            return _solved(scale, result, schedule, margin_bytes)
+            return _solved(given, result, schedule, margin_bytes)
         margin_bytes += over_bytes
     return Outcome(
         solve_status=SolveStatus.FAILED,
         status="Every answer of the solver broke a limit by a rounding.",
-        formulation=scale.formulation,
         solver=backend,
     )
 
@@ -130,10 +127,10 @@ def _bytes_over(problem: Problem, schedule: Schedule) -> int | None:
     return None
 
 
-def _solved(scale: Scale, result: BackendResult, schedule: Schedule, margin_bytes: int) -> Outcome:
-    what = "in the POET model" if scale.exact else "for this model of it"
-    if scale.grouped is not None:
-        what = "for the grouping"
+def _solved(
+    given: ModelInput, result: BackendResult, schedule: Schedule, margin_bytes: int
+) -> Outcome:
+    what = "in the POET model"
     if margin_bytes:
         what += f" with {margin_bytes} bytes less RAM (a rounding)"
     if result.status is SolveStatus.OPTIMAL:
@@ -142,11 +139,10 @@ def _solved(scale: Scale, result: BackendResult, schedule: Schedule, margin_byte
         gap = result.relative_gap
         within = "no bound" if gap is None else f"within {gap:.2g} of its bound"
         status = f"A limit was reached: the best found {what}, {within}, by {result.backend}."
-    proves = scale.exact and not margin_bytes and holds_for_given_order(scale)
+    proves = not margin_bytes and holds_for_given_order(given)
     return Outcome(
         solve_status=result.status,
         status=status,
-        formulation=scale.formulation,
         solver=result.backend,
         schedule=schedule,
         model_value=result.objective,
@@ -157,14 +153,14 @@ def _solved(scale: Scale, result: BackendResult, schedule: Schedule, margin_byte
     )
 
 
-def holds_for_given_order(scale: Scale) -> bool:
+def holds_for_given_order(given: ModelInput) -> bool:
     """Whether the model's optimum is one over *all* schedules in the given order.
 
     True where no op can gain from running twice and no transfer can hide behind computation in what
     is minimised or limited: then every schedule has one of the model that costs no more
     (docs/formulation.md, "What is claimed").
     """
-    problem = scale.problem
+    problem = given.problem
     budget, costs = problem.budget, problem.costs
     if budget.flash_bytes is not None:
         return False
@@ -176,35 +172,32 @@ def holds_for_given_order(scale: Scale) -> bool:
     if budget.overlap and time_counts:
         return False
     return not problem.allowed.rematerialize or all(
-        not op.recomputable or paging_replaces(problem, scale.table, op.id)
+        not op.recomputable or paging_replaces(problem, given.table, op.id)
         for op in problem.graph.ops
     )
 
 
-def _without_solver(problem: Problem, scale: Scale, model: JudgedModel) -> Outcome:
+def _without_solver(problem: Problem, model: JudgedModel) -> Outcome:
     """A model without decisions, or with a row that no decision can satisfy."""
-    schedule = None if model.contradiction else scale.expand(decode(model, {}))
+    schedule = None if model.contradiction else decode(model, {})
     if schedule is None or _bytes_over(problem, schedule) is not None:
         return Outcome(
             solve_status=SolveStatus.INFEASIBLE,
             status=f"No choice satisfies the row {model.contradiction}.",
-            formulation=scale.formulation,
             solver="none",
         )
     return Outcome(
         solve_status=SolveStatus.OPTIMAL,
         status="The POET model leaves one schedule.",
-        formulation=scale.formulation,
         solver="none",
         schedule=schedule,
     )
 
 
-def _unsolved(scale: Scale, result: BackendResult) -> Outcome:
+def _unsolved(result: BackendResult) -> Outcome:
     return Outcome(
         solve_status=result.status,
         status=result.message or result.status.sentence,
-        formulation=scale.formulation,
         solver=result.backend,
         model_bound=result.bound,
         solver_memory_bytes=result.peak_memory_bytes,
@@ -224,8 +217,8 @@ _ENDS = {
 }
 
 
-def no_plan_error(problem: Problem, outcome: Outcome) -> PlanningError:
-    """The error of a search that ended without any schedule."""
+def no_plan_error(problem: Problem, outcome: Outcome, tried: str = "") -> PlanningError:
+    """The error of a search that ended without any schedule; `tried`: who looked for one."""
     budget = problem.budget
     peak_bytes = judge_keep_everything(
         problem.graph,
@@ -245,6 +238,7 @@ def no_plan_error(problem: Problem, outcome: Outcome) -> PlanningError:
     code, message = _ENDS.get(outcome.solve_status, ("solver_failed", outcome.status))
     if code == "not_found_in_time":
         hint = f"Give more time. {hint}"
+        message = f"{message} {tried}".rstrip()
     return PlanningError(
         message,
         code=code,

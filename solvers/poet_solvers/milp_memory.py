@@ -55,35 +55,31 @@ class _MemoryRows:
         self._model.row(terms, "<=", self._left(constant), "memory_before_step")
 
     def at_end(self) -> None:
-        terms, constant = self._residents(self._model.end)
-        self._model.row(terms, "<=", self._left(constant), "memory_at_end")
+        self._model.row(self._residents(self._model.end), "<=", self._left(0), "memory_at_end")
 
     def stage(self, stage: int) -> None:
         """The rows of one stage."""
         model = self._model
         ops = model.windows.stages[stage]
-        terms, constant = self._residents(stage)
+        terms = self._residents(stage)
         own_bytes = sum(model.table.values[v].ram_bytes for v in model.table.written[stage])
         own_bytes += self._budget.rounded(self._graph.ops[stage].workspace_bytes)
         own_rng = self._replayed.get((stage, stage), [])
         if len(ops) == 1:
-            model.row([*terms, *own_rng], "<=", self._left(constant + own_bytes), f"memory_{stage}")
+            model.row([*terms, *own_rng], "<=", self._left(own_bytes), f"memory_{stage}")
             return
-        limit = self._left(constant)
+        limit = self._left(0)
         for op_id in ops[:-1]:
             run = model.runs[stage, op_id]
-            written = [model.table.values[v] for v in model.table.written[op_id]]
-            new_bytes = sum(v.ram_bytes for v in written if v.id not in model.pinned)
-            transient = sum(v.ram_bytes for v in written if v.id in model.pinned)
-            transient += self._budget.rounded(self._graph.ops[op_id].workspace_bytes)
+            new_bytes = sum(model.table.values[v].ram_bytes for v in model.table.written[op_id])
+            workspace_bytes = self._budget.rounded(self._graph.ops[op_id].workspace_bytes)
             used = model.continuous(f"U_{stage}_{op_id}", None)
             grown = [*terms, (run, new_bytes / self._unit), (used, -1.0)]
             model.row(grown, "==", 0, f"U_{stage}_{op_id}")
-            model.row(
-                [(used, 1), (run, transient / self._unit)], "<=", limit, f"memory_{stage}_{op_id}"
-            )
+            in_use = [(used, 1.0), (run, workspace_bytes / self._unit)]
+            model.row(in_use, "<=", limit, f"memory_{stage}_{op_id}")
             terms = [(used, 1.0), *self._freed(stage, op_id)]
-        model.row([*terms, *own_rng], "<=", self._left(constant + own_bytes), f"memory_{stage}")
+        model.row([*terms, *own_rng], "<=", self._left(own_bytes), f"memory_{stage}")
 
     def _left(self, constant_bytes: int) -> float:
         """The budget less constants, rounded down to what sizes can add up to, in units."""
@@ -91,21 +87,16 @@ class _MemoryRows:
         left = budget.ram_bytes - self._model.margin_bytes - budget.reserved_bytes
         return (left - constant_bytes) // self._divisor * self._divisor / self._unit
 
-    def _residents(self, stage: int) -> tuple[Terms, int]:
-        """Everything in RAM at the start of a stage: decisions in units, pinned bytes."""
+    def _residents(self, stage: int) -> Terms:
+        """Everything in RAM at the start of a stage, in units."""
         terms: Terms = []
-        constant = 0
         for value in self._model.table.values:
-            events = self._model.events(value)
-            if value.id not in self._model.pinned:
-                found = self._model.resident(value, stage)
-                terms += scaled(found, value.ram_bytes / self._unit)
-            elif events[0] < stage <= events[-1]:
-                constant += value.ram_bytes
+            found = self._model.resident(value, stage)
+            terms += scaled(found, value.ram_bytes / self._unit)
         for (held_stage, op_id), holds in self._replayed.items():
             if held_stage == stage and op_id != stage:
                 terms += holds
-        return terms, constant
+        return terms
 
     def _freed(self, stage: int, op_id: int) -> Terms:
         """What may be freed right after op_id in this stage, negative, in units."""
@@ -113,7 +104,7 @@ class _MemoryRows:
         terms: Terms = []
         for v in model.table.needed[op_id] + model.table.written[op_id]:
             value = model.table.values[v]
-            if v not in model.pinned and stage not in value.users:
+            if stage not in value.users:
                 free = self._free(value, stage, op_id)
                 terms.append((free, -value.ram_bytes / self._unit))
         return terms

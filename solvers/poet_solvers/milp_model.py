@@ -35,14 +35,12 @@ class JudgedModel:
     page_in[v, i]: v is paged in at the boundary before its event i (M_in).
     page_out[v, i]: v is paged out in the stage of its event i (M_out).
     start_ram[s], start_flash[s]: where persistent storage s begins and ends.
-    `pinned` values are in RAM from their production to their last event and have no variables.
     `contradiction`: a row that no choice can satisfy, found while building.
     """
 
     problem: Problem
     table: ValueTable
     windows: Windows
-    pinned: frozenset[int]
     margin_bytes: int = 0
     pulp_model: pulp.LpProblem = field(
         default_factory=lambda: pulp.LpProblem("poet_judged", pulp.LpMinimize)
@@ -72,11 +70,6 @@ class JudgedModel:
         """How many binaries the solver has."""
         tables = (self.runs, self.hold, self.page_in, self.page_out)
         return sum(map(len, tables)) + len(self.start_ram) + len(self.start_flash)
-
-    @property
-    def free_values(self) -> list[Value]:
-        """The values that have decisions."""
-        return [value for value in self.table.values if value.id not in self.pinned]
 
     def events(self, value: Value) -> tuple[int, ...]:
         """Stage of the first production, then the stages that may touch the value."""

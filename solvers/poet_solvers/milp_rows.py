@@ -11,12 +11,12 @@ from poet_solvers.values import Value
 
 
 def add_decisions(model: JudgedModel) -> None:
-    """R, start.ram, start.flash, hold and page_in of every value that is not pinned."""
+    """R, start.ram, start.flash, hold and page_in of every value."""
     for stage, ops in enumerate(model.windows.stages):
         for op_id in ops[:-1]:
             model.runs[stage, op_id] = model.binary(f"R_{stage}_{op_id}")
     paging = model.problem.allowed.page
-    for value in model.free_values:
+    for value in model.table.values:
         if paging and value.persistent and value.starts_step:
             storage = value.storage
             in_ram = model.start_ram[storage] = model.binary(f"start_ram_{storage}")
@@ -32,7 +32,7 @@ def add_decisions(model: JudgedModel) -> None:
 
 def add_residency(model: JudgedModel) -> None:
     """What is in RAM was there before, was just produced, or was paged in."""
-    for value in model.free_values:
+    for value in model.table.values:
         events = model.events(value)
         _add_first_gap(model, value)
         for index in range(1, len(events)):
@@ -80,8 +80,6 @@ def add_dependencies(model: JudgedModel) -> None:
     for stage, ops in enumerate(model.windows.stages):
         for op_id in ops:
             for v in model.table.needed[op_id]:
-                if v in model.pinned:
-                    continue
                 value = model.table.values[v]
                 source = model.present(value, model.event_at(v, stage))
                 source += model.again(stage, value.producer)
@@ -97,7 +95,7 @@ def add_dependencies(model: JudgedModel) -> None:
 def add_useful_runs(model: JudgedModel) -> None:
     """A second run gives something that is used in its stage or held after it."""
     for (stage, op_id), run in model.runs.items():
-        given = [model.table.values[v] for v in model.table.given(op_id) if v not in model.pinned]
+        given = [model.table.values[v] for v in model.table.given(op_id)]
         users = [model.windows.users_at[value.id].get(stage, ()) for value in given]
         if any(stage in ops for ops in users):
             continue
@@ -113,7 +111,7 @@ def add_flash(model: JudgedModel) -> None:
         return
     dated = model.problem.budget.flash_bytes is not None
     copies: dict[tuple[int, int], Variable] = {}
-    for value in model.free_values:
+    for value in model.table.values:
         page_ins = {
             index: model.page_in[value.id, index]
             for index in range(1, len(model.events(value)))
@@ -167,7 +165,7 @@ def _add_capacity(model: JudgedModel, copies: dict[tuple[int, int], Variable]) -
     limit = model.problem.budget.flash_bytes
     assert limit is not None
     always: Terms = []
-    for value in model.free_values:
+    for value in model.table.values:
         if value.persistent and value.starts_step:
             ever = model.continuous(f"in_flash_{value.storage}")
             always.append((ever, float(value.flash_bytes)))

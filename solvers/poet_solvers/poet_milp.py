@@ -36,19 +36,17 @@ def judged_model(
     *,
     table: ValueTable | None = None,
     windows: Windows | None = None,
-    pinned: frozenset[int] = frozenset(),
     margin_bytes: int = 0,
     cancel: threading.Event | None = None,
 ) -> JudgedModel:
-    """Builds the model, unsolved. `pinned` values are always kept; `margin_bytes` is taken off the
-    RAM budget, for a solver whose rounding broke it. Raises BuildCancelledError soon after `cancel`.
+    """Builds the model, unsolved. `margin_bytes` is taken off the RAM budget, for a solver whose
+    rounding broke it. Raises BuildCancelledError soon after `cancel`.
     """
     table = table or value_table(problem.graph, problem.budget)
     model = JudgedModel(
         problem=problem,
         table=table,
-        windows=windows or possible_runs(problem, table, unwanted=pinned),
-        pinned=pinned,
+        windows=windows or possible_runs(problem, table),
         margin_bytes=margin_bytes,
     )
     for add in _PARTS:

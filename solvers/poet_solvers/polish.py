@@ -2,7 +2,7 @@
 
 Two kinds: a storage that leaves RAM and comes back although it could have stayed (stays), and a
 second run that nobody needs (goes). They help what was not solved to the end: an evict schedule, a
-time-limited answer, an answer for groups of ops.
+time-limited answer.
 
 All repairs that fit beside each other are made at once and judged at once, then again until none is
 left; only where the judge refuses are they halved. So it costs a few judgements, however long the

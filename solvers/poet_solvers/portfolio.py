@@ -5,7 +5,7 @@
     evict, greedy                          -> a first plan within milliseconds, where they find one
     cheap bounds                           -> often the end
     local search  |  prover (LP, MILP)     -> side by side until bound = plan, or time is up
-    judged MILP                            -> where nobody has found a plan, and on small problems
+    judged MILP                            -> on small problems, before giving up too
 
 Invariant: what leaves was accepted by the judge for the very problem, and its bound is proven for
 what it says. With `limits.moves` the methods run one after the other, and the schedule depends on
@@ -17,12 +17,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
 from poet_core.baseline import keep_everything
 from poet_core.bounds import check_above_floor
-from poet_core.errors import BudgetError
+from poet_core.errors import BudgetError, PlanningError
 from poet_core.plan import Bound, HoldsFor, Problem, Schedule
 from poet_core.plan_request import BackendChoice
 from poet_core.units import format_joules, format_seconds
@@ -38,6 +39,7 @@ from poet_solvers.desk import ROUNDING, Desk, Progress
 from poet_solvers.evict import best_evict_schedule
 from poet_solvers.greedy import best_greedy_sequence
 from poet_solvers.judged_search import Outcome, no_plan_error, search
+from poet_solvers.model_input import MAX_DECISIONS
 from poet_solvers.occurrences import Sequence, sequence_schedule, step_model
 from poet_solvers.poet_milp_planner import poet_milp_plan
 from poet_solvers.polish import polish
@@ -54,6 +56,11 @@ _MOVES_PER_OP = 200_000
 _SEARCH_SHARE = 0.5
 # Beside the prover it stops this much earlier: the last plan's order wants a bound of its own.
 _LAST_BOUND_SHARE, _LAST_BOUND_SECONDS = 0.15, 1.5
+# Up to so many decisions the judged MILP may still find or prove what nobody else did: a solver
+# improves it within a minute. On 14 problems above 100 ops, all larger, it never did.
+EASY_DECISIONS = 2_000
+# How a plan's status says that `write_lp` was not obeyed.
+NOT_WRITTEN = "No model was written:"
 # What finding a first plan may take before the solver has its turn.
 _START_SHARE = 0.3
 
@@ -74,8 +81,9 @@ def solve(
     `backend`: who solves MILPs; `auto` is HiGHS for relaxations and CBC for POET's model.
     `planner="poet-milp"` solves POET's model, as the judge counts, and nothing else. `start` is a
     schedule to begin with. `cancel` ends the solve within a second; the best plan so far is returned
-    where there is one. `write_lp` keeps the judged MILP, if one is built. Raises BudgetError where
-    no plan can exist (always with the proof), PlanningError `none_in_this_model`,
+    where there is one. `write_lp` keeps the judged MILP, which is then solved too; where it is too
+    large to be built the plan's status says so. Raises BudgetError where no plan can exist (always
+    with the proof), PlanningError `none_in_this_model` (that model proven infeasible),
     `not_found_in_time` or `cancelled` where none was found.
     """
     limits = limits or SolveLimits()
@@ -123,6 +131,10 @@ class _Solve:
         prover = "highs" if "highs" in available_backends() else "cbc"
         self._cancel, self._write_lp = cancel, write_lp
         self._problem = desk.problem
+        # How the judged MILP ended, or why it was not built; and who else looked for a plan.
+        self._milp: Outcome | None = None
+        self._too_large: PlanningError | None = None
+        self._tried: list[str] = []
         self._prover = Prover(
             desk.problem,
             backend=cast(BackendName, prover) if backend == "auto" else backend,
@@ -134,9 +146,8 @@ class _Solve:
         """All methods, or the MILP alone."""
         desk = self._desk
         desk.offer("start", start)
-        outcome: Outcome | None = None
         if planner == "poet-milp":
-            outcome = self._judged_milp(poet_milp_plan)
+            self._solve_milp(poet_milp_plan)
         else:
             first = self._first_plans()
             if not desk.done():
@@ -144,13 +155,16 @@ class _Solve:
             if not desk.done():
                 self._race(first)
             if desk.best() is None or self._write_lp is not None:
-                outcome = self._judged_milp()
-        best = desk.best()
+                self._judged_milp()
+        best, outcome = desk.best(), self._milp
         if best is None:
-            raise no_plan_error(self._problem, outcome or _cancelled())
+            raise no_plan_error(self._problem, outcome or self._no_outcome(), self._who_tried())
         said = outcome is not None and (planner == "poet-milp" or best.by == outcome.formulation)
-        note = outcome.status if outcome is not None and said else native_missing() or ""
-        return _solution(desk, self._limits, self._ending(), note)
+        notes = [outcome.status if outcome is not None and said else native_missing() or ""]
+        if self._write_lp is not None and self._too_large is not None:
+            notes.append(f"{NOT_WRITTEN} {self._too_large.message}")
+            desk.say(notes[-1])
+        return _solution(desk, self._limits, self._ending(), " ".join(filter(None, notes)))
 
     # -- methods ------------------------------------------------------------------------------
 
@@ -158,6 +172,7 @@ class _Solve:
         """Evict's and greedy's plans; the search starts from the best of them and of `start`."""
         problem, desk = self._problem, self._desk
         desk.say("Keep-everything does not fit; looking for a schedule that does")
+        self._tried += ["evict", "greedy"] if problem.allowed.page else ["greedy"]
         evicted = best_evict_schedule(problem, value_table(problem.graph, problem.budget))
         desk.offer("evict", evicted)
         sequence = best_greedy_sequence(problem, stop=self._start_time_gone)
@@ -191,6 +206,7 @@ class _Solve:
 
     def _search(self, first: Sequence | None, seconds: float) -> None:
         desk, limits = self._desk, self._limits
+        self._tried.append("local search")
         moves = limits.moves or _MOVES_PER_OP * len(self._problem.graph.ops)
         wall_seconds = None if limits.moves else max(0.1, seconds)
         found = search_schedule(
@@ -212,14 +228,26 @@ class _Solve:
     def _prove(self, more: Callable[[], bool] = lambda: False) -> None:
         """The prover (as long as `more` plans may come); then, where it leaves time and a gap, the
         judged MILP."""
+        self._tried.append("decoded relaxations")
         self._prover.run(self._desk, more)
         if not self._desk.done() and (not self._desk.met() or native_missing() is not None):
             self._judged_milp()
 
-    def _judged_milp(self, ask: Callable[..., Outcome] = search) -> Outcome:
-        """The model whole, or (`search`) at the scale that suits its size."""
+    def _judged_milp(self) -> None:
+        """Once, where it is small enough to help; up to what can be built where it is to be written."""
+        if self._milp is not None or self._too_large is not None:
+            return
+        most = EASY_DECISIONS if self._write_lp is None else MAX_DECISIONS
+        try:
+            self._solve_milp(partial(search, most_decisions=most))
+        except PlanningError as error:
+            if error.code != "model_too_large":
+                raise
+            self._too_large = error
+
+    def _solve_milp(self, ask: Callable[..., Outcome]) -> None:
         desk = self._desk
-        outcome = ask(
+        outcome = self._milp = ask(
             self._problem,
             backend=self._backend,
             limits=replace(self._limits, wall_seconds=max(0.1, desk.left_seconds())),
@@ -235,13 +263,33 @@ class _Solve:
             desk.take(
                 Bound(value=outcome.bound, holds_for=HoldsFor.GIVEN_ORDER, by=outcome.bound_by)
             )
-        return outcome
 
     # -- ends ---------------------------------------------------------------------------------
 
     def _start_time_gone(self) -> bool:
         desk = self._desk
         return desk.cancelled() or desk.elapsed_seconds() > _START_SHARE * self._limits.wall_seconds
+
+    def _no_outcome(self) -> Outcome:
+        """What stands for the judged MILP's end where it was too large to be tried."""
+        status = SolveStatus.CANCELLED if self._desk.cancelled() else SolveStatus.NOT_FOUND
+        return Outcome(
+            solve_status=status, status=status.sentence, formulation="portfolio", solver="none"
+        )
+
+    def _who_tried(self) -> str:
+        tried = list(dict.fromkeys(self._tried))
+        if self._too_large is None:
+            tried.append("POET's MILP")
+        text = f"Tried: {', '.join(tried)}."
+        if self._too_large is None:
+            return text
+        decisions = self._too_large.details["decisions"]
+        most = self._too_large.details["max_decisions"]
+        return (
+            f"{text} POET's MILP was not: it has at least {decisions} decisions, and is tried up "
+            f"to {most}."
+        )
 
     def _ending(self) -> Ending:
         desk = self._desk
@@ -271,15 +319,6 @@ def _side_by_side(*works: Callable[[], None]) -> None:
         thread.join()
     if errors:
         raise errors[0]
-
-
-def _cancelled() -> Outcome:
-    return Outcome(
-        solve_status=SolveStatus.CANCELLED,
-        status=SolveStatus.CANCELLED.sentence,
-        formulation="portfolio",
-        solver="none",
-    )
 
 
 def _solution(desk: Desk, limits: SolveLimits, ending: Ending, note: str = "") -> Solution:

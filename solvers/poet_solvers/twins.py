@@ -34,7 +34,7 @@ def _twin_classes(model: JudgedModel) -> list[list[int]]:
             for storage_id in storages:
                 touched.setdefault(storage_id, []).append((op.id, how))
     classes: dict[Hashable, list[int]] = {}
-    for value in model.free_values:
+    for value in model.table.values:
         storage = graph.storages[value.storage]
         if value.version:
             continue

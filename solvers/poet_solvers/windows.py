@@ -31,34 +31,18 @@ class Windows:
 def possible_runs(
     problem: Problem,
     table: ValueTable,
-    *,
-    unwanted: frozenset[int] = frozenset(),
-    near_use_only: bool = False,
 ) -> Windows:
     """The windows of a problem.
 
     An op never runs again where its inputs or outputs are superseded, where nobody can want its
-    outputs any more (`unwanted` values are never a reason: they are always in RAM), or where paging
-    its outputs costs no more than running it. With `near_use_only` it runs again only in a stage in which a user of its outputs may run: a
-    restriction that large models need.
+    outputs any more, or where paging its outputs costs no more than running it.
     """
     op_count = len(problem.graph.ops)
-    until = _rerun_ends(problem, table, unwanted)
-    stages: list[tuple[int, ...]] = []
-    for stage in range(op_count):
-        running = {stage}
-        for op_id in reversed(range(stage)):
-            if stage > until[op_id]:
-                continue
-            if near_use_only and not any(
-                user in running
-                for v in table.given(op_id)
-                if v not in unwanted
-                for user in table.values[v].users
-            ):
-                continue
-            running.add(op_id)
-        stages.append(tuple(sorted(running)))
+    until = _rerun_ends(problem, table)
+    stages = [
+        (*(op_id for op_id in range(stage) if stage <= until[op_id]), stage)
+        for stage in range(op_count)
+    ]
     users_at = _users_at(table, stages)
     events = tuple(_events(value, users_at[value.id], stages, op_count) for value in table.values)
     return Windows(stages=tuple(stages), events=events, users_at=users_at)
@@ -66,11 +50,11 @@ def possible_runs(
 
 def second_run_count(problem: Problem, table: ValueTable) -> int:
     """`possible_runs(problem, table).extra_runs`, without building windows that may be huge."""
-    ends = _rerun_ends(problem, table, frozenset())
+    ends = _rerun_ends(problem, table)
     return sum(end - op_id for op_id, end in enumerate(ends))
 
 
-def _rerun_ends(problem: Problem, table: ValueTable, unwanted: frozenset[int]) -> list[int]:
+def _rerun_ends(problem: Problem, table: ValueTable) -> list[int]:
     """By op: the last stage in which it may run again (its own stage: never again)."""
     op_count = len(problem.graph.ops)
     until = list(range(op_count))
@@ -81,8 +65,6 @@ def _rerun_ends(problem: Problem, table: ValueTable, unwanted: frozenset[int]) -
             continue
         wanted = op_id
         for v in table.given(op_id):
-            if v in unwanted:
-                continue
             value = table.values[v]
             if value.at_end:
                 wanted = op_count - 1

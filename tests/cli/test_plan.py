@@ -47,6 +47,13 @@ def test_where_everything_fits_there_is_no_model(poet, documents):
     assert not (documents / "model.lp").exists()
 
 
+def test_a_model_too_large_to_be_written_leaves_the_plan(poet, documents, monkeypatch):
+    monkeypatch.setattr("poet_solvers.portfolio.MAX_DECISIONS", 3)
+    result = poet("plan", "graph.json", *TIGHT, "--write-lp", "model.lp")
+    assert (result.code, "at most 3 are built" in result.err) == (0, True), result.err
+    assert not (documents / "model.lp").exists()
+
+
 def test_a_model_that_cannot_be_written(poet, documents):
     result = poet("plan", "graph.json", *TIGHT, "--write-lp", "no/folder/model.lp")
     assert result.code == 2, result.err

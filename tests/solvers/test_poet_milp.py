@@ -9,27 +9,21 @@ import pytest
 
 from poet_core.baseline import judge_keep_everything
 from poet_core.bounds import ram_floor
-from poet_core.plan import Allowed, Do, Objective, Problem
+from poet_core.errors import PlanningError
+from poet_core.plan import Allowed, Objective, Problem
 from poet_core.simulate import simulate
-from poet_solvers.backends import SolveLimits
+from poet_solvers import judged_search
+from poet_solvers.backends import SolveLimits, SolveStatus
 from poet_solvers.decode import decode
 from poet_solvers.judged_search import holds_for_given_order, search
+from poet_solvers.model_input import model_input, without_loose_limits
 from poet_solvers.poet_milp import judged_model
-from poet_solvers.scale import Scale, without_loose_limits
 from poet_solvers.values import value_table
-from poet_solvers.windows import possible_runs
 from tests.oracles.shortest_path import least_energy
 from tests.solvers.milp_cases import objective_of, random_problems, solve_here, unit_chain
 
 BOTH, REMAT, PAGE = Allowed(), Allowed(page=False), Allowed(rematerialize=False)
 ONE_THREAD = SolveLimits(wall_seconds=60, threads=1)
-
-
-def as_it_is(problem: Problem) -> Scale:
-    problem = without_loose_limits(problem)
-    table = value_table(problem.graph, problem.budget)
-    windows = possible_runs(problem, table)
-    return Scale(grouped=None, problem=problem, table=table, windows=windows)
 
 
 def cost_here(problem: Problem, folder: Path) -> float | None:
@@ -70,7 +64,7 @@ def test_it_never_beats_the_oracle_and_meets_it_where_it_claims_to(tmp_path: Pat
             page=problem.allowed.page, rematerialize=problem.allowed.rematerialize,
         )  # fmt: skip
         cost = cost_here(problem, tmp_path)
-        claims = holds_for_given_order(as_it_is(problem))
+        claims = holds_for_given_order(model_input(problem))
         if cost is None:
             assert least is None or not claims, seed
             continue
@@ -115,10 +109,8 @@ def test_unit_chains_cost_what_poet_published(
 def test_cbc_and_highs_agree() -> None:
     compared = 0
     for seed, problem in random_problems(range(5000, 5018), most_ops=7):
-        scale = as_it_is(problem)
         outcomes = [
-            search(problem, backend=backend, limits=ONE_THREAD, scale=scale)
-            for backend in ("cbc", "highs")
+            search(problem, backend=backend, limits=ONE_THREAD) for backend in ("cbc", "highs")
         ]
         values = [outcome.model_value for outcome in outcomes]
         assert outcomes[0].solve_status is outcomes[1].solve_status, seed
@@ -179,18 +171,28 @@ def test_a_random_op_that_runs_again_pays_for_its_generator_state(tmp_path: Path
     assert held is None or held > 8
 
 
-def test_pinned_values_have_no_decisions_and_still_count(tmp_path: Path) -> None:
-    problem = unit_chain(4, 5, 0.6, BOTH)
-    table = value_table(problem.graph, problem.budget)
-    pinned = frozenset(v.id for v in table.values if v.storage == 0)
-    windows = possible_runs(problem, table, unwanted=pinned)
-    model = judged_model(problem, table=table, windows=windows, pinned=pinned)
-    answer = solve_here(model, tmp_path)
-    assert answer is not None
-    schedule = decode(model, answer)
-    simulate(problem.graph, problem.costs, problem.budget, schedule, problem.allowed)
-    frees = [i.target for i in schedule.instructions if i.do is Do.FREE]
-    assert frees.count(0) == 1  # kept from its production to its last use
-    unpinned = cost_here(problem, tmp_path)
-    assert unpinned is not None
-    assert objective_of(model, answer) >= unpinned
+def test_limits_that_nothing_can_reach_are_dropped_and_others_kept() -> None:
+    problem = unit_chain(3, 4, 5.0, BOTH)
+    total = sum(v.flash_bytes for v in value_table(problem.graph, problem.budget).values)
+    loose = replace(problem.budget, flash_bytes=total, flash_write_bytes=total)
+    tight = replace(problem.budget, flash_bytes=total - 1, flash_write_bytes=total - 1)
+    dropped = without_loose_limits(replace(problem, budget=loose)).budget
+    assert (dropped.flash_bytes, dropped.flash_write_bytes) == (None, None)
+    assert without_loose_limits(replace(problem, budget=tight)).budget == tight
+
+
+def test_the_size_is_known_nearly_before_the_model_is_built() -> None:
+    for seed, problem in random_problems(range(60), most_ops=8):
+        given = model_input(problem)
+        built = judged_model(given.problem, table=given.table, windows=given.windows).decisions
+        assert given.decisions / 3 - 3 <= built <= 2 * given.decisions, seed
+        with pytest.raises(PlanningError, match="at most 0 are built"):
+            model_input(problem, 0)
+
+
+def test_a_rounding_that_leaves_nothing_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judge refuses the first answer by so much that the model with less RAM has none."""
+    monkeypatch.setattr(judged_search, "_bytes_over", lambda _problem, _schedule: 1)
+    outcome = search(unit_chain(3, 3, 5.0, BOTH), limits=ONE_THREAD)
+    assert outcome.solve_status is SolveStatus.FAILED
+    assert "by a rounding" in outcome.status

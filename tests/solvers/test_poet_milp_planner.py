@@ -13,7 +13,8 @@ from poet_core.errors import PlanningError
 from poet_core.plan import Allowed
 from poet_core.simulate import simulate
 from poet_solvers.backends import SolveLimits, SolveStatus
-from poet_solvers.poet_milp_planner import MAX_DECISIONS, exact_scale, poet_milp_plan
+from poet_solvers.model_input import MAX_DECISIONS
+from poet_solvers.poet_milp_planner import poet_milp_plan
 from poet_solvers.published_graph import unit_chain
 from poet_solvers.published_problem import published_problem
 from poet_solvers.values import value_table
@@ -61,15 +62,6 @@ def test_a_bound_of_the_model_alone_is_said_to_be_no_more() -> None:
     assert outcome.status.endswith(
         "The model's bound, 10 J, is none for schedules outside of the model."
     )
-
-
-def test_nothing_is_grouped() -> None:
-    """The portfolio's MILP would group this one."""
-    problem = published_problem(unit_chain(30, page_joules=5.0), ram_bytes=8)
-    scale = exact_scale(problem)
-    assert scale.exact
-    assert len(scale.problem.graph.ops) == 61
-    assert scale.decisions > 2000
 
 
 def test_second_runs_are_counted_as_they_are_found() -> None:

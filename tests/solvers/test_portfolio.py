@@ -6,13 +6,14 @@ import threading
 import time
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from poet_core.errors import BudgetError, PlanningError
 from poet_core.plan import Allowed, Bound, HoldsFor, Objective, Problem
 from poet_core.simulate import simulate
-from poet_solvers import portfolio
+from poet_solvers import model_input, portfolio
 from poet_solvers.backends import SolveLimits
 from poet_solvers.desk import Desk, Progress
 from poet_solvers.occurrences import sequence_schedule, step_model
@@ -121,6 +122,63 @@ def test_an_error_in_a_worker_is_raised_to_the_caller(monkeypatch: pytest.Monkey
     if native_missing() is None:
         with pytest.raises(RuntimeError, match="broken worker"):
             solve(problem, SolveLimits(wall_seconds=3))
+
+
+@pytest.fixture
+def no_first_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody but the judged MILP finds a plan."""
+    monkeypatch.setattr(portfolio, "best_evict_schedule", lambda *_args: None)
+    monkeypatch.setattr(portfolio, "best_greedy_sequence", lambda *_args, **_kwargs: None)
+    monkeypatch.setattr(portfolio, "native_missing", lambda: "No compiler was there.")
+    monkeypatch.setattr(portfolio.Prover, "run", lambda *_args: None)
+    monkeypatch.setattr(portfolio.Prover, "first", lambda *_args: None)
+
+
+@pytest.mark.usefixtures("no_first_plan")
+def test_where_nobody_else_finds_a_plan_a_small_model_is_asked() -> None:
+    answer = checked(
+        unit_chain(4, 4, 5.0, Allowed()),
+        solve(unit_chain(4, 4, 5.0, Allowed()), SolveLimits(wall_seconds=20)),
+    )
+    assert answer.found_by == "poet-milp/judged"
+    assert "Optimal in the POET model" in answer.status
+
+
+@pytest.mark.usefixtures("no_first_plan")
+def test_a_model_too_large_to_be_asked_is_told_and_proves_nothing() -> None:
+    with pytest.raises(PlanningError) as caught:
+        solve(unit_chain(24, 3, 5.0, Allowed(page=False)), SolveLimits(wall_seconds=5))
+    assert caught.value.code == "not_found_in_time"
+    assert "that proves nothing. Tried: greedy, decoded relaxations. POET's MILP was not" in str(
+        caught.value
+    )
+    assert f"tried up to {portfolio.EASY_DECISIONS}" in caught.value.message
+
+
+@pytest.mark.usefixtures("no_first_plan")
+def test_infeasible_is_said_where_the_whole_model_was_asked() -> None:
+    with pytest.raises(PlanningError) as caught:
+        solve(unit_chain(4, 4, 5.0, Allowed(page=False, rematerialize=False)))
+    assert caught.value.code == "none_in_this_model"
+
+
+def test_a_model_too_large_to_be_written_costs_no_plan(tmp_path: Path) -> None:
+    problem = unit_chain(120, 9, 5.0, Allowed())
+    said: list[Progress] = []
+    answer = checked(
+        problem,
+        solve(problem, SolveLimits(wall_seconds=2), said.append, write_lp=tmp_path / "m.lp"),
+    )
+    assert f"{portfolio.NOT_WRITTEN} POET's model of these 241 ops has at least" in answer.status
+    assert f"at most {model_input.MAX_DECISIONS} are built." in answer.status
+    assert any(one.message.startswith(portfolio.NOT_WRITTEN) for one in said)
+    assert not (tmp_path / "m.lp").exists()
+
+
+def test_a_model_is_written_where_the_portfolio_would_not_ask_it(tmp_path: Path) -> None:
+    problem = unit_chain(20, 5, 5.0, Allowed())
+    solve(problem, SolveLimits(wall_seconds=2), write_lp=tmp_path / "m.lp")
+    assert "Minimize" in (tmp_path / "m.lp").read_text(encoding="utf-8")
 
 
 def test_a_start_is_taken_and_never_made_worse() -> None:
