@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import demo, planner, published_optima
+from benchmarks import addresses, demo, planner, published_optima
 
 
 def main() -> int:
     """Run all; the exit status is the worst of theirs."""
-    return max(demo.main(), published_optima.main(["--write"]), planner.main(["--quick"]))
+    return max(
+        demo.main(),
+        published_optima.main(["--write"]),
+        addresses.main(["--write"]),
+        planner.main(["--quick"]),
+    )
 
 
 if __name__ == "__main__":

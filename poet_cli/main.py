@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import click
 
 from poet_cli.commands import (
+    addresses,
     devices,
     frontier,
     least_ram,
@@ -89,6 +90,7 @@ for _command in (
     show.show,
     frontier.frontier,
     least_ram.least_ram,
+    addresses.addresses,
     train.train,
     devices.devices,
     serve.serve,

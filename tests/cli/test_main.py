@@ -9,7 +9,7 @@ import pytest
 from poet_core.devices import device_names
 from tests.cli.conftest import poet_process
 
-COMMANDS = ("trace", "plan", "verify", "show", "train", "devices", "serve")
+COMMANDS = ("trace", "plan", "verify", "show", "addresses", "train", "devices", "serve")
 
 
 def test_version(poet):

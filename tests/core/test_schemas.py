@@ -1,6 +1,7 @@
 """docs/schemas say what the readers say: what codecs write validates, what readers refuse does not."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -14,6 +15,7 @@ from poet_core.devices import device_names, load_device
 from poet_core.errors import DeviceError, DocumentError, GraphError
 from poet_core.graph_document import graph_from_document, graph_to_document
 from poet_core.plan_document import plan_from_document, plan_to_document
+from poet_solvers.addresses import addresses_to_document, place, read_addresses
 from tests.core.documents import (
     PLAN,
     REMOVED,
@@ -22,13 +24,33 @@ from tests.core.documents import (
     graph_document,
     plan_document,
 )
+from tests.core.training_step import GRAPH
 from tests.oracles.generate import random_graph
+from tests.solvers.test_addresses_moves import moving_case
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
-READERS = {
-    "graph": graph_from_document, "plan": plan_from_document, "device": device_from_document,
-}  # fmt: skip
-DOCUMENTS = {"graph": graph_document, "plan": plan_document, "device": device_document}
+
+
+def addresses_document() -> dict[str, Any]:
+    return addresses_to_document(place(GRAPH, PLAN), PLAN)
+
+
+def addresses_from_document(document: Any) -> object:
+    return read_addresses(json.dumps(document), GRAPH, PLAN)
+
+
+READERS: dict[str, Callable[[Any], object]] = {
+    "graph": graph_from_document,
+    "plan": plan_from_document,
+    "device": device_from_document,
+    "addresses": addresses_from_document,
+}
+DOCUMENTS = {
+    "graph": graph_document,
+    "plan": plan_document,
+    "device": device_document,
+    "addresses": addresses_document,
+}
 
 
 def validator(kind: str) -> Draft202012Validator:
@@ -60,6 +82,8 @@ GOOD: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("device", ("idle_watts",), {"value": 0.1}),
     ("device", ("measured",), {"value": True, "source": None}),
     ("device", ("x",), None),
+    ("addresses", ("x",), [1]),
+    ("addresses", ("found_by",), ""),
 ]
 
 # kind, where, what: each is refused by the reader for the shape of the document.
@@ -142,6 +166,42 @@ BAD: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("device", ("name",), 5),
     ("device", ("title",), "t" * 1001),
     ("device", ("colour",), "green"),
+    ("addresses", (), []),
+    ("addresses", ("schema",), "poet.addresses/2"),
+    ("addresses", ("schema",), REMOVED),
+    ("addresses", ("surprise",), 1),
+    ("addresses", ("graph_sha256",), None),
+    ("addresses", ("plan_sha256",), 1),
+    ("addresses", ("plan_sha256",), REMOVED),
+    ("addresses", ("arena_bytes",), -1),
+    ("addresses", ("arena_bytes",), 1.5),
+    ("addresses", ("peak_bytes",), None),
+    ("addresses", ("moved_bytes",), REMOVED),
+    ("addresses", ("found_by",), 5),
+    ("addresses", ("found_by",), "n" * 1001),
+    ("addresses", ("placed",), REMOVED),
+    ("addresses", ("placed",), {}),
+    ("addresses", ("placed", 0), {"holds": "storage"}),
+    ("addresses", ("placed", 0), ["storage", 0, 0, 0, 0]),
+    ("addresses", ("placed", 0), ["storage", 0, 0, 0, 0, 1, 1]),
+    ("addresses", ("placed", 0, 0), "address"),
+    ("addresses", ("placed", 0, 1), -1),
+    ("addresses", ("placed", 0, 2), -2),
+    ("addresses", ("placed", 0, 3), -2),
+    ("addresses", ("placed", 0, 4), -1),
+    ("addresses", ("placed", 0, 4), "0"),
+    ("addresses", ("placed", 0, 5), 0),
+    ("addresses", ("moves",), None),
+    ("addresses", ("moves",), [1]),
+    ("addresses", ("moves",), [[0, "storage", 0, 0, 2]]),
+    ("addresses", ("moves",), [[0, "storage", 0, 0, 2, 2, 2]]),
+    ("addresses", ("moves",), [[-1, "storage", 0, 0, 2, 2]]),
+    ("addresses", ("moves",), [["storage", 0, 0, 0, 2, 2]]),
+    ("addresses", ("moves",), [[0, "weights", 0, 0, 2, 2]]),
+    ("addresses", ("moves",), [[0, "storage", -1, 0, 2, 2]]),
+    ("addresses", ("moves",), [[0, "storage", 0, -2, 2, 2]]),
+    ("addresses", ("moves",), [[0, "storage", 0, 0, 1.5, 2]]),
+    ("addresses", ("moves",), [[0, "storage", 0, 0, 2, 0]]),
 ]
 
 
@@ -162,6 +222,14 @@ def test_random_graphs_and_bare_plans_are_valid_too() -> None:
     bare = plan_to_document(replace(PLAN, bound=None))
     VALIDATORS["plan"].validate(bare)
     assert plan_from_document(plan_document()) == PLAN
+
+
+def test_addresses_with_moves_are_valid_too() -> None:
+    graph, plan, addresses = moving_case()
+    document = json.loads(json.dumps(addresses_to_document(addresses, plan)))
+    assert document["moves"]
+    VALIDATORS["addresses"].validate(document)
+    assert read_addresses(json.dumps(document), graph, plan) == addresses
 
 
 def test_shipped_devices_are_valid() -> None:
