@@ -97,10 +97,11 @@ def test_a_restricted_model_without_a_schedule_proves_nothing() -> None:
 
 
 def test_a_solver_that_ran_out_of_time_says_so_and_proves_nothing() -> None:
-    """Without paging, so near the floor, greedy finds nothing and the solver takes minutes."""
+    """Without paging, so near the floor, greedy finds nothing and the solver takes minutes; the
+    time is over before the search begins."""
     problem = unit_chain(22, 3, 5.0, Allowed(page=False))
     with pytest.raises(PlanningError) as caught:
-        plan(problem, limits=SolveLimits(wall_seconds=0.05, threads=1))
+        plan(problem, limits=SolveLimits(wall_seconds=0.001, threads=1))
     assert caught.value.code == "not_found_in_time"
 
 
@@ -126,6 +127,10 @@ def test_bounds_of_the_given_order_are_claimed_only_where_they_are_proven() -> N
     page_only = unit_chain(3, 3, 5.0, Allowed(rematerialize=False))
     answer = checked(page_only, plan(page_only, limits=ONE_THREAD))
     assert answer.objective_value == pytest.approx(27)
+    assert answer.gap == pytest.approx(0, abs=1e-12)
+    assert answer.bound is not None
+    assert answer.bound.holds_for is HoldsFor.ANY_ORDER
+    answer = checked(page_only, plan(page_only, limits=ONE_THREAD, planner="poet-milp"))
     assert answer.gap == pytest.approx(0, abs=1e-12)
     assert answer.bound is not None
     assert answer.bound.holds_for is HoldsFor.GIVEN_ORDER
