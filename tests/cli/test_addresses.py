@@ -1,7 +1,6 @@
 """poet addresses: two files that belong together, one line, the verdict, and Ctrl-C."""
 
 import json
-import math
 import re
 import threading
 from dataclasses import replace
@@ -15,7 +14,7 @@ from poet_core.graph_document import graph_to_document
 from poet_core.plan import Budget
 from poet_core.plan_document import plan_to_document, read_plan
 from poet_core.verify import verify
-from poet_solvers.addresses import read_addresses, shifted
+from poet_solvers.addresses import place, read_addresses, shifted
 from tests.cli.conftest import plan_for, write
 from tests.solvers.test_addresses import FREE, ROOMY, C, op, plan_of, schedule_of, storage
 from tests.solvers.test_addresses_moves import VGG_WINDOW
@@ -201,8 +200,8 @@ def test_ctrl_c_keeps_the_lowest_arena_so_far(poet, tmp_path, tight, monkeypatch
 
     monkeypatch.setattr("poet_cli.commands.addresses.interruptible", stopped)
     put(tmp_path, *tight)
-    # Seconds without end: only the cancellation may stop this search before its looks do.
-    monkeypatch.setattr("poet_solvers.addresses.arena.LOOKS", math.inf)
+    # Effort and seconds without end: only the cancellation can stop this search.
+    monkeypatch.setitem(place.__kwdefaults__, "looks", 10**15)
     result = poet("addresses", "graph.json", "plan.json", "--seconds", "86400", "--json")
     assert result.code == 130
     _, found = written(tmp_path, tight[0])
