@@ -56,8 +56,8 @@ _MOVES_PER_OP = 200_000
 _SEARCH_SHARE = 0.5
 # Beside the prover it stops this much earlier: the last plan's order wants a bound of its own.
 _LAST_BOUND_SHARE, _LAST_BOUND_SECONDS = 0.15, 1.5
-# Up to so many decisions the judged MILP may still find or prove what nobody else did: a solver
-# improves it within a minute. On 14 problems above 100 ops, all larger, it never did.
+# Up to so many decisions a solver still improves the judged MILP within a minute, so it may find or
+# prove what nobody else did. On 14 problems above 100 ops it never did, even put as a smaller model.
 EASY_DECISIONS = 2_000
 # How a plan's status says that `write_lp` was not obeyed.
 NOT_WRITTEN = "No model was written:"
