@@ -105,6 +105,7 @@ class Desk:
         self.problem = problem
         self._limits, self._on_progress = limits, on_progress
         self._cancel = cancel or threading.Event()
+        self._abandoned = threading.Event()
         self._started = time.monotonic()
         self._lock = threading.RLock()
         self._best: Candidate | None = None
@@ -243,9 +244,14 @@ class Desk:
         """Whether the caller wants the end."""
         return self._cancel.is_set()
 
+    def abandon(self) -> None:
+        """Let everybody end: one of them has failed."""
+        self._abandoned.set()
+
     def done(self) -> bool:
         """Whether there is nothing to look for, or nobody to look for it, or no time."""
-        return self.cancelled() or self.left_seconds() <= 0 or self.proven()
+        over = self.cancelled() or self._abandoned.is_set() or self.left_seconds() <= 0
+        return over or self.proven()
 
     def elapsed_seconds(self) -> float:
         """Since the call began."""

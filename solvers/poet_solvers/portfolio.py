@@ -196,6 +196,7 @@ class _Solve:
             searching = threading.Event()
             searching.set()
             _side_by_side(
+                self._desk,
                 lambda: self._search_while(searching, first),
                 lambda: self._prove(searching.is_set),
             )
@@ -302,8 +303,8 @@ class _Solve:
         return Ending.TIME if desk.left_seconds() <= 0 else Ending.EXHAUSTED
 
 
-def _side_by_side(*works: Callable[[], None]) -> None:
-    """Each in a thread; an error of one is raised here when all have ended."""
+def _side_by_side(desk: Desk, *works: Callable[[], None]) -> None:
+    """Each in a thread; an error of one ends them all and is raised here."""
     errors: list[BaseException] = []
 
     def guarded(work: Callable[[], None]) -> None:
@@ -311,6 +312,7 @@ def _side_by_side(*works: Callable[[], None]) -> None:
             work()
         except BaseException as error:  # noqa: BLE001  Raised again in the waiting thread.
             errors.append(error)
+            desk.abandon()
 
     threads = [threading.Thread(target=guarded, args=(work,), daemon=True) for work in works]
     for thread in threads:

@@ -113,15 +113,17 @@ def test_without_the_native_part_there_are_plans_and_they_say_so(
     assert all(one.by != "search" for one in answer.history)
 
 
+@needs_native
 def test_an_error_in_a_worker_is_raised_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_args: object, **_kwargs: object) -> None:
         raise RuntimeError("broken worker")
 
     monkeypatch.setattr(portfolio, "search_schedule", broken)
     problem = mlp_problem(mlp_adam_step(), 0.4)
-    if native_missing() is None:
-        with pytest.raises(RuntimeError, match="broken worker"):
-            solve(problem, SolveLimits(wall_seconds=3))
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="broken worker"):
+        solve(problem, SolveLimits(wall_seconds=60))
+    assert time.monotonic() - began < 20  # the other one does not use up the time
 
 
 @pytest.fixture
