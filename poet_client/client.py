@@ -26,6 +26,7 @@ from poet_core.graph import TrainingGraph
 from poet_core.plan import Allowed, Objective, Plan, Problem
 from poet_core.plan_document import plan_from_document
 from poet_core.plan_request import (
+    DEFAULT_PATIENCE_SECONDS,
     DEFAULT_WALL_SECONDS,
     FLASH_WRITES_OF_PEAK,
     BackendChoice,
@@ -77,6 +78,7 @@ class PlannerClient:
         backend: BackendChoice = "auto",
         planner: PlannerChoice = "portfolio",
         wall_seconds: float = DEFAULT_WALL_SECONDS,
+        patience_seconds: float = DEFAULT_PATIENCE_SECONDS,
     ) -> Plan:
         """A plan for `graph` that the judge accepts here. See PlanRequest for the arguments.
 
@@ -99,6 +101,7 @@ class PlannerClient:
             backend=backend,
             planner=planner,
             wall_seconds=wall_seconds,
+            patience_seconds=patience_seconds,
         )
         return self.answer(request)
 
@@ -140,6 +143,7 @@ def _with_figures(request: PlanRequest) -> PlanRequest:
         backend=request.backend,
         planner=request.planner,
         wall_seconds=request.wall_seconds,
+        patience_seconds=request.patience_seconds,
     )
 
 

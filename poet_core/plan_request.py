@@ -3,7 +3,7 @@
     {"graph": {poet.graph/1}, "device": "jetson-tx2" or {poet.device/1},
      "budget": {"ram_bytes": n, "time_ratio": 1.2, ...},
      "objective": "energy", "allowed": {"page": true, ...},
-     "planner": {"backend": "cbc", "wall_seconds": 60}}
+     "planner": {"backend": "auto", "wall_seconds": 60}}
 
 The command line and the client build one, the service reads one; all three get the same Problem
 from `problem()`.
@@ -33,6 +33,8 @@ PlannerChoice = Literal["portfolio", "poet-milp"]
 """The solvers that a stranger may ask for."""
 
 DEFAULT_WALL_SECONDS = 60.0
+# Neither a better plan nor a better bound for so long: little is to be expected any more.
+DEFAULT_PATIENCE_SECONDS = 10.0
 
 FLASH_WRITES_OF_PEAK = 4
 """A plan may write this many times keep-everything's peak to flash a step, unless told otherwise:
@@ -51,7 +53,8 @@ class PlanRequest:
     """Graph, device, budget, objective, what is allowed, and how to plan.
 
     `device` is the name of a shipped profile or a profile. `planner`, `backend` and `wall_seconds`
-    say how to look and are no part of the problem: `portfolio` is every method, `poet-milp` the MILP. See `make_problem` for the limits.
+    say how to look and are no part of the problem: `portfolio` is every method, `poet-milp` the MILP.
+    `patience_seconds` ends it where neither plan nor bound got better for so long. See `make_problem` for the limits.
     """
 
     graph: TrainingGraph
@@ -68,6 +71,7 @@ class PlanRequest:
     backend: BackendChoice = "auto"
     planner: PlannerChoice = "portfolio"
     wall_seconds: float = DEFAULT_WALL_SECONDS
+    patience_seconds: float = DEFAULT_PATIENCE_SECONDS
 
     @property
     def profile(self) -> DeviceProfile:
@@ -132,6 +136,7 @@ def request_to_document(request: PlanRequest) -> dict[str, Any]:
             "name": request.planner,
             "backend": request.backend,
             "wall_seconds": request.wall_seconds,
+            "patience_seconds": request.patience_seconds,
         },
     }
 
@@ -193,10 +198,13 @@ def _read_allowed(node: Node | None) -> Allowed:
 def _read_planner(node: Node | None, most: float, default: float) -> dict[str, Any]:
     if node is None:
         return {"wall_seconds": default}
-    fields = node.fields(frozenset(), frozenset({"name", "backend", "wall_seconds"}))
-    name, backend, seconds = (fields.get(one) for one in ("name", "backend", "wall_seconds"))
+    known = ("name", "backend", "wall_seconds", "patience_seconds")
+    name, backend, seconds, patience = map(node.fields(frozenset(), frozenset(known)).get, known)
     return {
         "planner": name.choice(frozenset(get_args(PlannerChoice))) if name else "portfolio",
         "backend": backend.choice(_DOCUMENT_BACKENDS) if backend else "auto",
         "wall_seconds": seconds.number(least=0.1, most=most) if seconds else default,
+        "patience_seconds": patience.number(least=0.1, most=most)
+        if patience
+        else DEFAULT_PATIENCE_SECONDS,
     }

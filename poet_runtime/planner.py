@@ -42,7 +42,9 @@ class LocalPlanner:
             request.problem(),
             backend=backend,
             planner=request.planner,
-            limits=SolveLimits(wall_seconds=request.wall_seconds),
+            limits=SolveLimits(
+                wall_seconds=request.wall_seconds, patience_seconds=request.patience_seconds
+            ),
         )
 
 

@@ -168,6 +168,7 @@ _REQUEST_SCHEMA = {
                 "name": {"enum": ["portfolio", "poet-milp"], "default": "portfolio"},
                 "backend": {"enum": ["auto", "cbc", "highs"], "default": "auto"},
                 "wall_seconds": {"type": "number", "minimum": 0.1},
+                "patience_seconds": {"type": "number", "minimum": 0.1, "default": 10},
             },
         },
     },

@@ -37,6 +37,7 @@ class Planner(Protocol):
         planner: PlannerChoice,
         backend: BackendChoice,
         wall_seconds: float,
+        patience_seconds: float,
         cancel: threading.Event,
     ) -> Plan: ...
 
@@ -47,13 +48,16 @@ def default_planner(
     planner: PlannerChoice,
     backend: BackendChoice,
     wall_seconds: float,
+    patience_seconds: float,
     cancel: threading.Event,
 ) -> Plan:
     """poet_solvers, imported when the first plan is asked for."""
     from poet_solvers.backends import SolveLimits
     from poet_solvers.planner import plan
 
-    limits = SolveLimits(wall_seconds=wall_seconds, memory_bytes=_SOLVER_BYTES)
+    limits = SolveLimits(
+        wall_seconds=wall_seconds, patience_seconds=patience_seconds, memory_bytes=_SOLVER_BYTES
+    )
     return plan(problem, planner=planner, backend=backend, limits=limits, cancel=cancel)
 
 
@@ -66,6 +70,7 @@ def solve(
         planner=request.planner,
         backend=request.backend,
         wall_seconds=request.wall_seconds,
+        patience_seconds=request.patience_seconds,
         cancel=cancel,
     )
     asked = (problem.budget, problem.costs, problem.allowed, problem.objective, problem.device_name)

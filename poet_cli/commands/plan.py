@@ -82,6 +82,10 @@ if TYPE_CHECKING:
     help="Time for the solver.",
 )  # fmt: skip
 @click.option(
+    "--patience", "patience_seconds", type=click.FloatRange(0.1, 86400), default=10.0,
+    show_default=True, help="Stop when neither plan nor bound got better for so long.",
+)  # fmt: skip
+@click.option(
     "--write-lp", type=click.Path(path_type=Path), metavar="FILE",
     help="Keep the model that the solver sees.",
 )  # fmt: skip
@@ -107,6 +111,7 @@ def plan(
     planner: PlannerChoice,
     backend: BackendChoice,
     wall_seconds: float,
+    patience_seconds: float,
     write_lp: Path | None,
     output: Path,
     as_json: bool,
@@ -141,6 +146,7 @@ def plan(
         planner=planner,
         backend=backend,
         wall_seconds=wall_seconds,
+        patience_seconds=patience_seconds,
     )
     request = _with_ram(request, ram_bytes)
     with working("Planning", quiet=as_json) as tell:
@@ -207,7 +213,9 @@ def _plan_here(
             problem,
             planner=request.planner,
             backend=request.backend,
-            limits=SolveLimits(wall_seconds=request.wall_seconds),
+            limits=SolveLimits(
+                wall_seconds=request.wall_seconds, patience_seconds=request.patience_seconds
+            ),
             on_progress=lambda progress: tell(_progress_line(progress, request)),
             cancel=cancel,
             write_lp=write_lp,

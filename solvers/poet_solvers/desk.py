@@ -106,7 +106,7 @@ class Desk:
         self._limits, self._on_progress = limits, on_progress
         self._cancel = cancel or threading.Event()
         self._abandoned = threading.Event()
-        self._started = time.monotonic()
+        self._started = self._improved = time.monotonic()
         self._lock = threading.RLock()
         self._best: Candidate | None = None
         self._history: list[Incumbent] = []
@@ -153,6 +153,7 @@ class Desk:
                 seconds=self.elapsed_seconds(),
                 order=first_runs(schedule),
             )
+            self._improved = time.monotonic()
             self._history.append(Incumbent(seconds=self._best.seconds, cost=cost, by=by))
             self.say(f"Better plan by {by}")
         return True
@@ -186,6 +187,7 @@ class Desk:
                 if bound.holds_for is HoldsFor.ANY_ORDER and bound.value > self._any_order.value:
                     self._any_order = bound
             if self.bound().value > before:
+                self._improved = time.monotonic()
                 self.say(f"Better bound by {bound.by}")
 
     def bound(self) -> Bound:
@@ -251,7 +253,14 @@ class Desk:
     def done(self) -> bool:
         """Whether there is nothing to look for, or nobody to look for it, or no time."""
         over = self.cancelled() or self._abandoned.is_set() or self.left_seconds() <= 0
-        return over or self.proven()
+        return over or self.proven() or self.out_of_patience()
+
+    def out_of_patience(self) -> bool:
+        """Whether there is a plan, and neither it nor its bound got better for as long as is waited."""
+        patience = self._limits.patience_seconds
+        with self._lock:
+            waited = time.monotonic() - self._improved
+            return patience is not None and self._best is not None and waited > patience
 
     def elapsed_seconds(self) -> float:
         """Since the call began."""

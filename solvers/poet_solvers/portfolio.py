@@ -300,7 +300,9 @@ class _Solve:
             return Ending.PROVEN_FOR_ORDER
         if desk.cancelled():
             return Ending.CANCELLED
-        return Ending.TIME if desk.left_seconds() <= 0 else Ending.EXHAUSTED
+        if desk.left_seconds() <= 0:
+            return Ending.TIME
+        return Ending.PATIENCE if desk.out_of_patience() else Ending.EXHAUSTED
 
 
 def _side_by_side(desk: Desk, *works: Callable[[], None]) -> None:

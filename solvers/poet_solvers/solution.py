@@ -18,6 +18,7 @@ class Ending(Enum):
     PROVEN = "No schedule that the problem allows costs less, by the bound."
     PROVEN_FOR_ORDER = "No schedule with this plan's order of first runs costs less, by the bound."
     EXHAUSTED = "Every method came to its end; the bound says how much may be left."
+    PATIENCE = "Neither plan nor bound got better for as long as was to be waited; the bound says how much may be left."
     TIME = "The time was up; the bound says how much may be left."
     CANCELLED = "The solve was cancelled; this is the best plan until then."
 

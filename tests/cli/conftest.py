@@ -51,7 +51,12 @@ def plan_for(graph, ram_bytes=32768, device="mkr1000"):
     """Keep-everything as a plan."""
     problem = PlanRequest(graph=graph, device=device, ram_bytes=ram_bytes).problem()
     return keep_everything_planner(
-        problem, planner="portfolio", backend="none", wall_seconds=0.0, cancel=_Never()
+        problem,
+        planner="portfolio",
+        backend="none",
+        wall_seconds=0.0,
+        patience_seconds=1.0,
+        cancel=_Never(),
     )
 
 

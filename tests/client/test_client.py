@@ -36,7 +36,12 @@ def ask(url, graph, **more):
 def honest_answer(body, change=lambda plan: plan, request_change=lambda request: request):
     request = request_change(request_from_document(parse_json(body)))
     plan = keep_everything_planner(
-        request.problem(), planner="portfolio", backend="cbc", wall_seconds=1.0, cancel=_Never()
+        request.problem(),
+        planner="portfolio",
+        backend="cbc",
+        wall_seconds=1.0,
+        patience_seconds=1.0,
+        cancel=_Never(),
     )
     return {"id": "1" * 32, "plan": plan_to_document(change(plan)), "summary": {}}
 

@@ -15,7 +15,7 @@ from poet_service.openapi import EXAMPLES
 from poet_service.settings import ServiceSettings
 
 
-def keep_everything_planner(problem, *, planner, backend, wall_seconds, cancel):
+def keep_everything_planner(problem, *, planner, backend, wall_seconds, patience_seconds, cancel):
     """Plans nothing: keeps everything, where that fits."""
     assert not cancel.is_set()
     schedule = keep_everything(problem.graph)
@@ -41,7 +41,7 @@ class WaitingPlanner:
     def __init__(self):
         self.started, self.cancelled = threading.Event(), threading.Event()
 
-    def __call__(self, problem, *, planner, backend, wall_seconds, cancel):
+    def __call__(self, problem, *, planner, backend, wall_seconds, patience_seconds, cancel):
         self.started.set()
         if cancel.wait(20):
             self.cancelled.set()

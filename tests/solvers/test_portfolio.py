@@ -256,3 +256,12 @@ def test_the_desk_holds_a_plan_only_against_bounds_that_speak_of_it() -> None:
     desk.take(replace(strong, holds_for=HoldsFor.ANY_ORDER))
     assert desk.proven()
     assert desk.done()
+
+
+def test_patience_ends_a_solve_in_which_nothing_gets_better() -> None:
+    problem = mlp_problem(mlp_adam_step(), 0.4)
+    limits = SolveLimits(wall_seconds=60, patience_seconds=0.5)
+    answer = checked(problem, solve(problem, limits))
+    assert answer.wall_seconds < 30
+    if not answer.ending.proven:
+        assert answer.ending in (Ending.PATIENCE, Ending.EXHAUSTED)

@@ -39,9 +39,11 @@ class SolveLimits:
     """What one solve may use.
 
     `relative_gap` 0 asks for a full proof (solvers stop at about 1e-9 relative). `memory_bytes`
-    caps the solver's address space; a solve that needs more ends as MEMORY. `wall_seconds` covers everything from the call on; the solver
-    is told to stop then, and killed two seconds later if it has not. `moves` is the local search's
-    share of a `solve` (with it the answer is the same every time); solvers ignore it.
+    caps the solver's address space; a solve that needs more ends as MEMORY. `wall_seconds` covers
+    everything from the call on; the solver is told to stop then, and killed two seconds later if it
+    has not. `moves` is the local search's
+    share of a `solve` (with it the answer is the same every time); `patience_seconds` ends a `solve`
+    in which neither plan nor bound got better for so long. Solvers ignore both.
     """
 
     wall_seconds: float = 60.0
@@ -50,6 +52,7 @@ class SolveLimits:
     memory_bytes: int | None = None
     seed: int = 0
     moves: int | None = None
+    patience_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
