@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import addresses, demo, planner, published_optima
+from benchmarks import addresses, demo, depth, planner, published_optima
 
 
 def main() -> int:
@@ -16,6 +16,7 @@ def main() -> int:
         demo.main(),
         published_optima.main(["--write"]),
         addresses.main(["--write"]),
+        depth.main(["--write"]),
         planner.main(["--quick"]),
     )
 
