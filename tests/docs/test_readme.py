@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from benchmarks import demo
+from benchmarks import demo, planner_readme
 from poet_cli.main import cli
 
 _ROOT = Path(__file__).parents[2]
@@ -21,6 +21,19 @@ _PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
 def test_readmes_table_is_the_stored_results() -> None:
     assert demo.table() == (_ROOT / "benchmarks" / "results" / "demo.md").read_text()
     assert demo.table() in _README
+
+
+def test_readmes_planner_table_is_the_stored_results() -> None:
+    assert planner_readme.table() in _README
+    results = json.loads((_ROOT / "benchmarks" / "results" / "planner.json").read_text())
+    judged = [one for one in results["points"] if one["verdict"] != "report only"]
+    assert all(one["verdict"] == "meets" for one in judged)
+    assert all(one["proven"] for one in results["proofs"])
+    assert len(results["points"]) == 78
+    assert len(results["proofs"]) == 41
+    [deep] = results["scale"]
+    assert (deep["ops"], deep["first_plan_seconds"] < 1) == (6162, True)
+    assert deep["gap_percent"] < 0.07
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
