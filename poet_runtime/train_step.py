@@ -29,22 +29,27 @@ from torch import nn
 
 from poet_core.device import DeviceProfile
 from poet_core.devices import load_device
-from poet_core.errors import PoetError, ReplayError
+from poet_core.errors import PoetError, ReplayError, UsageError
 from poet_core.plan import Allowed, Instruction, Objective, Plan
 from poet_core.plan_request import DEFAULT_WALL_SECONDS, PlanRequest
 from poet_core.problem import make_problem
 from poet_core.simulate import Judgement
 from poet_core.summary import PlanSummary, summarize
 from poet_core.units import parse_bytes
+from poet_runtime.checkpointer import Checkpointer
+from poet_runtime.checkpoints import Resumed, TrainingState
 from poet_runtime.hooks import install
 from poet_runtime.inputs import Inputs
+from poet_runtime.io_lane import IoLane
 from poet_runtime.owners import Holders
 from poet_runtime.pager import Pager
-from poet_runtime.paging_directory import choose_paging_directory
+from poet_runtime.paging_directory import choose_paging_place
+from poet_runtime.paging_file import FlashOptions
 from poet_runtime.parking import Parking
 from poet_runtime.planner import Planner, accept, obtain_plan, unconstrained_plan
 from poet_runtime.program import Program
 from poet_runtime.replay import compile_step
+from poet_runtime.wear import WearReport
 
 
 class TrainStep:
@@ -64,13 +69,15 @@ class TrainStep:
     `device` is a name or a profile; a budget without one is for this machine ("host"). `program`: a
     trace of exactly this step, to save tracing again (its update rules count steps, so two models
     never share one); `name`: what a new trace is called.
-    `paging_directory`: where the paging file goes. `flash_write_bytes`: cap on flash writes a step,
-    by default 4 x keep-everything's peak. `log=True` keeps the instructions that the newest step
-    executed in `executed`.
+    `paging_directory`: where the paging file goes; `flash`: how flash is used, a named file or raw
+    device included. `flash_write_bytes`: cap on flash writes a step, by default 4 x
+    keep-everything's peak. `checkpoint_path`: checkpoints go to two files of that name, one every
+    `checkpoint_every` steps and whenever `checkpoint()` is called; see `resume`. `log=True` keeps
+    the instructions that the newest step executed in `executed`.
 
     Raises TraceError, UsageError, DeviceError, BudgetError, PlanningError, ServiceError, PlanError
     (`plan_for_other_graph`, `plan_budget_larger`, `flash_writes_exceeded`, or the judge's code) and
-    ReplayError (`flash_full`, `flash_io`).
+    ReplayError (`flash_full`, `flash_io`, `checkpoint_full`, `checkpoint_io`).
     """
 
     def __init__(
@@ -86,6 +93,9 @@ class TrainStep:
         planner: Planner | str | None = None,
         program: Program | None = None,
         paging_directory: str | os.PathLike[str] | None = None,
+        flash: FlashOptions | None = None,
+        checkpoint_path: str | os.PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
         time_ratio: float | None = None,
         objective: Objective = Objective.ENERGY,
         allowed: Allowed | None = None,
@@ -126,7 +136,10 @@ class TrainStep:
             self.plan, self.judgement = _given_plan(
                 program, plan, profile, ram_bytes, flash_write_bytes
             )
+        self._flash = flash or FlashOptions()
         self._begin(model, optimizer, batch, paging_directory, log=log)
+        if checkpoint_path is not None:
+            self._begin_checkpoints(checkpoint_path, checkpoint_every)
 
     def _begin(
         self,
@@ -148,10 +161,24 @@ class TrainStep:
         layout = self._compiled.layout
         self._pager: Pager | None = None
         if layout.size_bytes:
-            self._pager = Pager(layout.size_bytes, choose_paging_directory(paging_directory))
+            place = choose_paging_place(paging_directory, self._flash)
+            self._pager = Pager(layout.size_bytes, place, self._flash)
         self._parking = Parking(program, schedule, layout, self._holders, self._pager)
         self._hooks = install(model, optimizer, self.write_back)
         self._closed = False
+        self.steps = self._steps_here = self._step_bytes_written = 0
+        self.notes: dict[str, Any] = {}
+        self._checkpointer: Checkpointer | None = None
+
+    def _begin_checkpoints(self, path: str | os.PathLike[str], every: int | None) -> None:
+        state = TrainingState(self._model, self._optimizer, self._holders, self._parking)
+        self._lane = self._pager.lane if self._pager else IoLane(self._flash.stall_seconds)
+        try:
+            self._checkpointer = Checkpointer(path, every, state, self._lane, self._flash)
+        except BaseException:
+            self._lane.close()
+            self.close()
+            raise
 
     def __call__(self, *batch: Any, donate: bool = False) -> torch.Tensor:
         """One step; returns the loss. The batch is copied into memory of the step, or, with
@@ -162,13 +189,18 @@ class TrainStep:
         `op_output`, `step_failed`) where the step is void, and `step_void` ever after.
         """
         self._check_usable()
+        if self._checkpointer is not None:
+            self._checkpointer.begin()
         for rule in self.program.update_rules:
             rule.begin_step(self._optimizer)
         tensors = self._inputs.check(batch)
         self.park()
         resident = self._inputs.take(tensors, donate=donate)
         with self._void_on_fault():
-            return self._run(resident)
+            loss = self._run(resident)
+        if self._checkpointer is not None and self._checkpointer.due(self.steps):
+            self.checkpoint()
+        return loss
 
     def park(self) -> None:
         """Parks now what the next step would park first: RAM holds what the plan keeps there."""
@@ -186,6 +218,7 @@ class TrainStep:
         resident.update(self._parking.resident())
         if self.executed is not None:
             self.executed = []
+        written = self._pager.bytes_written if self._pager else 0
         loss, moved = self._compiled(
             resident, pager=self._pager, checked=not self._checked, log=self.executed
         )
@@ -193,6 +226,8 @@ class TrainStep:
         for rule in self.program.update_rules:
             rule.end_step()
         self._checked = True
+        self.steps, self._steps_here = self.steps + 1, self._steps_here + 1
+        self._step_bytes_written += (self._pager.bytes_written if self._pager else 0) - written
         return loss
 
     def write_back(self) -> None:
@@ -204,6 +239,61 @@ class TrainStep:
             self._parking.write_back()
         for rule in self.program.update_rules:
             rule.store(self._optimizer)
+
+    def checkpoint(self) -> None:
+        """Writes a checkpoint now: model, optimizer, generator, `steps` and `notes` (JSON values of
+        yours), as they are after the newest step. Takes no RAM but a buffer.
+
+        Raises UsageError (`no_checkpoint_path`, `checkpoint_too_early`, `checkpoint_exists`,
+        `checkpoint_value`) and ReplayError (`checkpoint_full`, `checkpoint_io`); after these the
+        older checkpoint and the training state are untouched, and training may go on. A fault of
+        the paging file (`flash_...`) voids the state as it does in a step.
+        """
+        self._check_usable()
+        checkpointer = self._checkpoints()
+        if not self.steps:
+            raise UsageError(
+                "Expected a completed step before a checkpoint, got none.",
+                code="checkpoint_too_early",
+            )
+        self.park()
+        for rule in self.program.update_rules:
+            rule.store(self._optimizer)
+        try:
+            checkpointer.write(self.steps, self.notes)
+        except ReplayError as error:
+            if self._lane.fault is not None:
+                self._void = error.message
+            raise
+
+    def resume(self) -> Resumed:
+        """Puts the newest whole checkpoint into model, optimizer and generator; `steps` and `notes`
+        become its own. Without one everything stays as it is. What follows is what would have
+        followed the step after which it was written.
+
+        Raises UsageError (`no_checkpoint_path`) and DataError (`checkpoint_mismatch`,
+        `checkpoint_corrupt`) before anything has changed; ReplayError where the state is void.
+        """
+        checkpointer = self._checkpoints()
+        self.write_back()
+        self._check_usable()
+        found = checkpointer.find()
+        if found is None:
+            return Resumed(steps=0, notes={})
+        with self._void_on_fault():
+            resumed = checkpointer.restore(*found)
+        self.steps, self.notes = resumed.steps, dict(resumed.notes)
+        return resumed
+
+    def wear(self) -> WearReport:
+        """What this TrainStep has written to flash; `.line()` for people."""
+        return WearReport(
+            steps=self._steps_here,
+            written_bytes=self._pager.bytes_written if self._pager else 0,
+            step_bytes=self._step_bytes_written,
+            planned_step_bytes=self.judgement.flash_bytes_written,
+            endurance_bytes=self._flash.endurance_bytes,
+        )
 
     def summary(self) -> PlanSummary:
         """The plan against its budget, keep-everything and the floor; `.line()` for people."""
@@ -230,6 +320,8 @@ class TrainStep:
         finally:
             self._closed = True
             self._hooks.close()
+            if self._checkpointer is not None:
+                self._lane.close()
             if self._pager is not None:
                 self._pager.close()
 
@@ -243,6 +335,15 @@ class TrainStep:
         trace_back: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _checkpoints(self) -> Checkpointer:
+        if self._checkpointer is None:
+            raise UsageError(
+                "This TrainStep was made without checkpoint_path.",
+                code="no_checkpoint_path",
+                hint="Pass checkpoint_path=... when you make it.",
+            )
+        return self._checkpointer
 
     def _check_usable(self) -> None:
         if self._closed:
