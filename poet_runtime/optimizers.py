@@ -1,6 +1,6 @@
 """Which update rule an optimizer gets, and which optimizers the tracer says no to.
 
-Supported: exactly torch.optim.SGD, Adam and AdamW, each group with its own hyperparameters. A
+Supported: exactly torch.optim.SGD, Adam, AdamW and RMSprop, each group with its own hyperparameters. A
 subclass may do anything in `step`, so it is refused rather than traced as its parent.
 """
 
@@ -13,12 +13,14 @@ import torch
 from torch import nn
 
 from poet_core.errors import TraceError
+from poet_runtime.rmsprop import RmspropRule
 from poet_runtime.updates import AdamRule, GroupRule, SgdRule
 
 _RULES: Mapping[type[torch.optim.Optimizer], type[GroupRule]] = {
     torch.optim.SGD: SgdRule,
     torch.optim.Adam: AdamRule,
     torch.optim.AdamW: AdamRule,
+    torch.optim.RMSprop: RmspropRule,
 }
 _REFUSED_SWITCHES = ("amsgrad", "capturable", "differentiable")
 

@@ -225,6 +225,8 @@ class TrainStep:
         self._parking.settle(moved)
         for rule in self.program.update_rules:
             rule.end_step()
+        # What optimizer.step() leaves for a scheduler, which warns where it has not been called.
+        self._optimizer._opt_called = True  # type: ignore[attr-defined]
         self._checked = True
         self.steps, self._steps_here = self.steps + 1, self._steps_here + 1
         self._step_bytes_written += (self._pager.bytes_written if self._pager else 0) - written

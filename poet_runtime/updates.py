@@ -4,9 +4,15 @@ Each rule does the arithmetic of torch.optim's default CPU loop (`_single_tensor
 the same bits) in the same order, but in place: where the gradient dies with the update it is the
 scratch memory, so an update needs no workspace. `fused=True` calls the same fused kernel as torch.
 
-Invariant: a rule holds numbers only (a learning rate may be a 0-d tensor) and a call changes nothing but its tensor arguments. Which
-storages a call touches is fixed when traced; hyperparameters that decide it (`momentum` on or off,
-`weight_decay` on or off, `nesterov`, `maximize`, `fused`) may not change afterwards.
+Invariant: a rule holds numbers only (a learning rate may be a 0-d tensor) and a call changes nothing
+but its tensor arguments. Which storages a call touches is fixed when traced; hyperparameters that decide it (`momentum` on or off,
+`weight_decay` on or off, `nesterov`, `maximize`, `centered`, `fused`) may not change afterwards.
+
+    GroupRule
+    ├── SgdRule
+    └── CountingRule          counts the steps of each parameter
+        ├── AdamRule
+        └── RmspropRule       (rmsprop)
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ from poet_core.errors import ReplayError
 
 
 class GroupRule:
-    """What the two rules share: one parameter group of one optimizer."""
+    """What the rules share: one parameter group of one optimizer."""
 
     kind = ""
     flops_per_element = 0
@@ -89,7 +95,15 @@ class GroupRule:
 
     @staticmethod
     def _switches_of(group: Mapping[str, Any]) -> dict[str, bool]:
-        switches = ("momentum", "weight_decay", "nesterov", "maximize", "fused", "amsgrad")
+        switches = (
+            "momentum",
+            "weight_decay",
+            "nesterov",
+            "maximize",
+            "fused",
+            "amsgrad",
+            "centered",
+        )
         return {key: bool(group[key]) for key in switches if key in group}
 
 
@@ -155,11 +169,8 @@ class SgdRule(GroupRule):
         )
 
 
-class AdamRule(GroupRule):
-    """torch.optim.Adam and AdamW: both moments, decoupled weight decay for AdamW."""
-
-    kind = "poet.adam"
-    flops_per_element = 14  # two decayed means 6, root and divisions 4, step 2, weight decay 2
+class CountingRule(GroupRule):
+    """What rules share whose optimizer counts the steps of each parameter."""
 
     def load(self, optimizer: Any) -> None:
         self._steps = {
@@ -170,7 +181,7 @@ class AdamRule(GroupRule):
         self._steps = {name: count + 1 for name, count in self._steps.items()}
 
     def store(self, optimizer: Any) -> None:
-        dtype = _step_dtype(fused=self.structure["fused"])
+        dtype = _step_dtype(fused=self.structure.get("fused", False))
         group = self._group(optimizer)
         for name, count in self._steps.items():
             state = optimizer.state[group["params"][self._positions[name]]]
@@ -179,6 +190,13 @@ class AdamRule(GroupRule):
                 step.fill_(count)
             else:
                 state["step"] = torch.tensor(count, dtype=dtype)
+
+
+class AdamRule(CountingRule):
+    """torch.optim.Adam and AdamW: both moments, decoupled weight decay for AdamW."""
+
+    kind = "poet.adam"
+    flops_per_element = 14  # two decayed means 6, root and divisions 4, step 2, weight decay 2
 
     def state_keys(self) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")
