@@ -16,7 +16,7 @@ from poet_runtime.drafts import Block, Draft
 from poet_runtime.measure import Measurement
 from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec
 from poet_runtime.storages import Lowered
-from poet_runtime.updates import GroupRule
+from poet_runtime.update_rule import GroupRule
 
 
 def assembled(

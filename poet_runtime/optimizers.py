@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from poet_core.errors import TraceError
-from poet_runtime.rmsprop import RmspropRule
-from poet_runtime.updates import AdamRule, GroupRule, SgdRule
+from poet_runtime.update_rule import GroupRule
+from poet_runtime.updates import AdamRule, RmspropRule, SgdRule
 
 _RULES: Mapping[type[torch.optim.Optimizer], type[GroupRule]] = {
     torch.optim.SGD: SgdRule,

@@ -16,7 +16,7 @@ from poet_core.graph import Phase
 from poet_runtime.accumulation import copied_to_layout
 from poet_runtime.drafts import Block, Draft
 from poet_runtime.program import TensorSpec
-from poet_runtime.updates import GroupRule
+from poet_runtime.update_rule import GroupRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,7 +42,7 @@ from poet_runtime.optimizers import check_optimizer, rules_for, state_of
 from poet_runtime.placement import Update, place_updates, write_backs
 from poet_runtime.program import Program, TensorSpec
 from poet_runtime.storages import Lowered, lower
-from poet_runtime.updates import GroupRule
+from poet_runtime.update_rule import GroupRule
 
 
 def trace(

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from poet_core.errors import ReplayError
 from poet_runtime.measure import allocator_peak
-from poet_runtime.rmsprop import RmspropRule
-from poet_runtime.updates import AdamRule, GroupRule, SgdRule
+from poet_runtime.update_rule import GroupRule
+from poet_runtime.updates import AdamRule, RmspropRule, SgdRule
 from tests.runtime.interpreter import bits
 
 ELEMENTS = 4099  # not a multiple of any vector width: the tail is computed too
