@@ -84,6 +84,13 @@ class MemoryCgroup:
         name = "memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"
         return self._number(name) if (self.directory / name).exists() else None
 
+    def reset_peak(self) -> bool:
+        """Lets the peak begin again from what is charged now; False where the kernel cannot."""
+        if self.version != 1:
+            return False  # v2's counter begins again for one open file only, and not before 6.12
+        self._write("memory.max_usage_in_bytes", 0)
+        return True
+
     def oom_kills(self) -> int:
         """How many of its processes the kernel killed because the limit was reached."""
         name = "memory.oom_control" if self.version == 1 else "memory.events"
