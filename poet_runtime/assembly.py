@@ -14,9 +14,9 @@ import torch
 from poet_core.graph import Op, Role, Storage, TrainingGraph
 from poet_runtime.drafts import Block, Draft
 from poet_runtime.measure import Measurement
-from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec
+from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec, UpdateRule
+from poet_runtime.step_options import StepOptions
 from poet_runtime.storages import Lowered
-from poet_runtime.update_rule import GroupRule
 
 
 def assembled(
@@ -24,9 +24,10 @@ def assembled(
     drafts: Sequence[Draft],
     measured: Sequence[Measurement],
     states: Mapping[tuple[str, str], TensorSpec],
-    rules: tuple[GroupRule, ...],
+    rules: tuple[UpdateRule, ...],
     conditions: Mapping[str, str],
     name: str,
+    options: StepOptions,
 ) -> Program:
     """The program of a step. `drafts` and `measured` in document order; `states` by parameter and key."""
     assert lowered.loss is not None
@@ -51,6 +52,7 @@ def assembled(
         bindings=tuple(_bindings(lowered, states, numbering)),
         loss=loss,
         update_rules=rules,
+        options=options,
     )
 
 

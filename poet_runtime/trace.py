@@ -3,6 +3,7 @@
     export_joint    forward and backward as one ATen program, on fake tensors   (aten_export)
     lower           which tensors share memory: storages and ops                (storages)
     pruned ..       dead code, gradients added in place and laid out            (accumulation)
+    clipped         norms of the gradients and the coefficient, if asked for    (clipping)
     place_updates   an update as soon as its gradient is complete               (placement)
     measure         workspace and, if asked for, seconds of each op             (measure)
     assembled       storages numbered for good, graph, calls and bindings       (assembly)
@@ -35,12 +36,14 @@ from poet_core.graph import Role
 from poet_runtime.accumulation import accumulated_in_place, laid_out, pruned
 from poet_runtime.assembly import assembled
 from poet_runtime.aten_export import export_joint
+from poet_runtime.clipping import clipped
 from poet_runtime.drafts import Block, Draft
 from poet_runtime.kernels import AsTraced
 from poet_runtime.measure import Measurement, Measurer
 from poet_runtime.optimizers import check_optimizer, rules_for, state_of
 from poet_runtime.placement import Update, place_updates, write_backs
 from poet_runtime.program import Program, TensorSpec
+from poet_runtime.step_options import StepOptions
 from poet_runtime.storages import Lowered, lower
 from poet_runtime.update_rule import GroupRule
 
@@ -54,15 +57,17 @@ def trace(
     measure_workspace: bool = True,
     measure_seconds: bool = False,
     name: str = "",
+    options: StepOptions | None = None,
 ) -> Program:
     """The whole training step as a Program.
 
     `batch` holds tensors or nested structures of them; only shapes, strides and dtypes count.
     `measure_workspace`: run each distinct op once on random data (seconds for small models); without
     it, workspace is only what an op returns and nobody uses, and a plan may not fit.
-    `measure_seconds` also times each op, for plans on this machine. Raises TraceError; its code says
-    what is unsupported.
+    `measure_seconds` also times each op, for plans on this machine. `options`: clipping and so on.
+    Raises TraceError; its code says what is unsupported.
     """
+    options = options or StepOptions()
     _check_arguments(model, batch)
     check_optimizer(optimizer)
     with unset_fake_temporarily():
@@ -70,11 +75,11 @@ def trace(
         # The exported program contains autocast's casts: nothing may cast again.
         with torch.autocast("cpu", enabled=False), torch.no_grad():
             lowered = lower(joint)
-            drafts, rules, states = _whole_step(lowered, model, optimizer)
+            drafts, rules, states = _whole_step(lowered, model, optimizer, options)
             drafts, measured = _measured(
                 lowered, drafts, workspace=measure_workspace, seconds=measure_seconds
             )
-    return assembled(lowered, drafts, measured, states, rules, _conditions(model), name)
+    return assembled(lowered, drafts, measured, states, rules, _conditions(model), name, options)
 
 
 def _measured(
@@ -116,7 +121,10 @@ def _check_arguments(model: object, batch: object) -> None:
 
 
 def _whole_step(
-    lowered: Lowered, model: nn.Module, optimizer: torch.optim.Optimizer
+    lowered: Lowered,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    options: StepOptions,
 ) -> tuple[list[Draft], tuple[GroupRule, ...], dict[tuple[str, str], TensorSpec]]:
     """All drafts in document order, the update rules, and the optimizer's state tensors."""
     assert lowered.loss is not None
@@ -128,12 +136,14 @@ def _whole_step(
             code="nothing_to_train",
             hint="Build the optimizer from the parameters of this model.",
         )
-    gradients = {name: spec for name, spec in lowered.gradients.items() if name in trained}
+    # In the model's order, in which clipping adds up.
+    gradients = {name: lowered.gradients[name] for name in lowered.parameters if name in trained}
     kept = {lowered.loss.storage, *(spec.storage for spec in lowered.new_buffers.values())}
     wanted = kept | {spec.storage for spec in gradients.values()}
     drafts = pruned(lowered.drafts, lowered.blocks, wanted)
     drafts, gradients = accumulated_in_place(drafts, lowered.blocks, gradients)
     drafts, gradients = laid_out(drafts, lowered.blocks, gradients, lowered.parameters)
+    drafts, clip = clipped(drafts, lowered.blocks, gradients, options)
     states: dict[tuple[str, str], TensorSpec] = {}
     updates: list[Update] = []
     parameters = dict(model.named_parameters())
@@ -151,6 +161,7 @@ def _whole_step(
                     parameter=spec,
                     gradient=gradients[name],
                     state=tuple(states[name, key] for key in rule.state_keys()),
+                    clip=clip,
                 )
             )
     drafts = place_updates(drafts, updates, lowered.blocks, kept)

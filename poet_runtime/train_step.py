@@ -28,14 +28,10 @@ import torch
 from torch import nn
 
 from poet_core.device import DeviceProfile
-from poet_core.devices import load_device
 from poet_core.errors import PoetError, ReplayError, UsageError
 from poet_core.plan import Allowed, Instruction, Objective, Plan
-from poet_core.plan_request import DEFAULT_WALL_SECONDS, PlanRequest
-from poet_core.problem import make_problem
-from poet_core.simulate import Judgement
+from poet_core.plan_request import DEFAULT_WALL_SECONDS
 from poet_core.summary import PlanSummary, summarize
-from poet_core.units import parse_bytes
 from poet_runtime.checkpointer import Checkpointer
 from poet_runtime.checkpoints import Resumed, TrainingState
 from poet_runtime.hooks import install
@@ -46,9 +42,11 @@ from poet_runtime.pager import Pager
 from poet_runtime.paging_directory import choose_paging_place
 from poet_runtime.paging_file import FlashOptions
 from poet_runtime.parking import Parking
-from poet_runtime.planner import Planner, accept, obtain_plan, unconstrained_plan
+from poet_runtime.plan_source import PlanSource
+from poet_runtime.planner import Planner
 from poet_runtime.program import Program
 from poet_runtime.replay import compile_step
+from poet_runtime.step_options import StepOptions
 from poet_runtime.wear import WearReport
 
 
@@ -69,13 +67,14 @@ class TrainStep:
     `device` is a name or a profile; a budget without one is for this machine ("host"). `program`: a
     trace of exactly this step, to save tracing again (its update rules count steps, so two models
     never share one); `name`: what a new trace is called.
+    `clip_norm`, `clip_value`: gradients are clipped before the optimizer's step (`StepOptions`).
     `paging_directory`: where the paging file goes; `flash`: how flash is used, a named file or raw
     device included. `flash_write_bytes`: cap on flash writes a step, by default 4 x
     keep-everything's peak. `checkpoint_path`: checkpoints go to two files of that name, one every
     `checkpoint_every` steps and whenever `checkpoint()` is called; see `resume`. `log=True` keeps
     the instructions that the newest step executed in `executed`.
 
-    Raises TraceError, UsageError, DeviceError, BudgetError, PlanningError, ServiceError, PlanError
+    Raises TraceError, UsageError (`program_options`, ...), DeviceError, BudgetError, PlanningError, ServiceError, PlanError
     (`plan_for_other_graph`, `plan_budget_larger`, `flash_writes_exceeded`, or the judge's code) and
     ReplayError (`flash_full`, `flash_io`, `checkpoint_full`, `checkpoint_io`).
     """
@@ -103,39 +102,38 @@ class TrainStep:
         wall_seconds: float = DEFAULT_WALL_SECONDS,
         name: str = "",
         log: bool = False,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
     ) -> None:
         _reveal(model)
-        profile = load_device(device) if isinstance(device, str) else device
-        ram_bytes = parse_bytes(ram) if isinstance(ram, str) else ram
-        if ram_bytes is None and plan is None and profile is not None:
-            ram_bytes = profile.ram_bytes
-        wanted = ram_bytes if plan is None else None  # the budget of a plan to be made now
-        target = profile or load_device("host")
+        source = PlanSource(
+            device=device, ram=ram, plan=plan, planner=planner, time_ratio=time_ratio,
+            objective=objective, allowed=allowed, flash_write_bytes=flash_write_bytes,
+            wall_seconds=wall_seconds,
+        )  # fmt: skip
+        options = StepOptions(clip_norm=clip_norm, clip_value=clip_value)
         if program is None:
             from poet_runtime.trace import trace  # 2 s of imports, for nothing with a program
 
             # Seconds change from run to run, and with them the graph: only for a plan made now.
-            seconds = wanted is not None and target.measured
-            program = trace(model, loss_fn, optimizer, batch, measure_seconds=seconds, name=name)
+            seconds = source.plans_for_this_machine
+            program = trace(
+                model,
+                loss_fn,
+                optimizer,
+                batch,
+                measure_seconds=seconds,
+                name=name,
+                options=options,
+            )
+        elif options not in (StepOptions(), program.options):
+            raise UsageError(
+                f"The program was traced with {program.options}, not with {options}.",
+                code="program_options",
+                hint="Leave the options out where a program is given: it has its own.",
+            )
         self.program = program
-        if wanted is not None:
-            self.plan, self.judgement = obtain_plan(
-                PlanRequest(
-                    graph=program.graph,
-                    device=target,
-                    ram_bytes=wanted,
-                    time_ratio=time_ratio,
-                    flash_write_bytes=flash_write_bytes,
-                    objective=objective,
-                    allowed=allowed or Allowed(),
-                    wall_seconds=wall_seconds,
-                ),
-                planner,
-            )
-        else:
-            self.plan, self.judgement = _given_plan(
-                program, plan, profile, ram_bytes, flash_write_bytes
-            )
+        self.plan, self.judgement = source.plan_for(program)
         self._flash = flash or FlashOptions()
         self._begin(model, optimizer, batch, paging_directory, log=log)
         if checkpoint_path is not None:
@@ -373,28 +371,6 @@ class TrainStep:
                 code="step_failed",
                 hint="The error above says what failed and why.",
             ) from error
-
-
-def _given_plan(
-    program: Program,
-    plan: Plan | None,
-    profile: DeviceProfile | None,
-    ram_bytes: int | None,
-    flash_write_bytes: int | None,
-) -> tuple[Plan, Judgement]:
-    """The user's plan, or keep-everything, judged."""
-    graph = program.graph
-    if plan is None:
-        host = load_device("host")
-        plan = unconstrained_plan(make_problem(graph, host, ram_bytes=host.ram_bytes))
-        return plan, accept(graph, plan)
-    problem = None
-    if profile is not None:
-        problem = make_problem(graph, profile, ram_bytes=ram_bytes or profile.ram_bytes)
-    judgement = accept(
-        graph, plan, problem=problem, ram_bytes=ram_bytes, flash_write_bytes=flash_write_bytes
-    )
-    return plan, judgement
 
 
 def _reveal(model: nn.Module) -> None:

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from poet_runtime.update_rule import CountingRule, GroupRule, step_dtype
 
+__all__ = ["AdamRule", "GroupRule", "RmspropRule", "SgdRule"]
+
 
 class SgdRule(GroupRule):
     """torch.optim.SGD. The first momentum step copies the gradient instead of decaying zeros."""

@@ -12,10 +12,7 @@ import torch
 from torch import nn
 
 from poet_core.errors import ReplayError
-from poet_runtime import TrainStep
-from poet_runtime.trace import trace
-from tests.runtime.replay_parts import hand_made_plan, page_everything
-from tests.runtime.step_parts import batches, eager, mlp_momentum, outcome, trained
+from tests.runtime.step_parts import batches, eager, mlp_momentum, outcome, paged, trained
 
 Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 STEPS = 5
@@ -63,18 +60,6 @@ def built(name: str) -> Callable[[], tuple[nn.Module, Any, torch.optim.Optimizer
     return build
 
 
-def paged(build: Any, folder: Path) -> tuple[TrainStep, nn.Module, torch.optim.Optimizer]:
-    model, loss_fn, optimizer = build()
-    program = trace(model, loss_fn, optimizer, DATA[0])
-    plan = hand_made_plan(program.graph, page_everything(program.graph))
-    step = TrainStep(
-        model, loss_fn, optimizer, DATA[0], plan=plan, program=program, paging_directory=folder,
-        flash_write_bytes=2**40,
-    )  # fmt: skip
-    torch.manual_seed(1)
-    return step, model, optimizer
-
-
 def change_values(number: int, _model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Every number of every group, none of them switched on or off."""
     for group in optimizer.param_groups:
@@ -92,7 +77,7 @@ def change_values(number: int, _model: nn.Module, optimizer: torch.optim.Optimiz
 @pytest.mark.parametrize("name", GROUPS)
 def test_groups_whose_values_change_between_steps(name: str, tmp_path: Path) -> None:
     build = built(name)
-    step, model, optimizer = paged(build, tmp_path)
+    step, model, optimizer = paged(build, DATA[0], tmp_path)
     with step:
         losses = []
         for number, batch in enumerate(DATA):
@@ -112,7 +97,7 @@ def test_a_scheduler_of_torch_with_a_rate_for_each_group(name: str, tmp_path: Pa
         return torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
 
     build = built(name)
-    step, model, optimizer = paged(build, tmp_path)
+    step, model, optimizer = paged(build, DATA[0], tmp_path)
     schedules: dict[int, torch.optim.lr_scheduler.LRScheduler] = {}
 
     def after(_number: int, _model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -145,7 +130,7 @@ def test_switching_something_off_is_refused_before_anything_happens(
     name: str, change: dict[str, Any], tmp_path: Path
 ) -> None:
     build = built(name)
-    step, model, optimizer = paged(build, tmp_path)
+    step, model, optimizer = paged(build, DATA[0], tmp_path)
     with step:
         losses = trained(step, DATA[:2])
         before = dict(optimizer.param_groups[0])
