@@ -224,7 +224,7 @@ def _open_slot(path: Path, direct: bool, open_disk: OpenDisk) -> FlashFile:
         head = os.pread(descriptor, BLOCK_BYTES, 0)
         _check_ours(path, head)
         disk.reserve(2 * BLOCK_BYTES)
-        return open_flash(disk, direct=direct)
+        return open_flash(disk, direct=direct, scratch=False)
     except BlockingIOError as error:
         disk.close()
         raise UsageError(

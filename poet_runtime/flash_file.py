@@ -5,7 +5,7 @@
                 offsets and lengths in blocks, memory at the disk's alignment
 
 A transfer begins at a block; a write pads its last block with zeros, so the bytes up to the next
-block belong to it. Memory that is not aligned goes through a buffer of 1 MiB. Invariant: a
+block belong to it. Memory that is not aligned goes through a buffer of 2 MiB. Invariant: a
 transfer either moves every byte or raises OSError. One thread at a time.
 """
 
@@ -22,7 +22,7 @@ from typing import Protocol
 BLOCK_BYTES = 4096
 """Offsets and lengths are multiples of it: the largest block of disks in use."""
 
-_BOUNCE_BYTES = 2**20
+_BOUNCE_BYTES = 2 * 2**20
 # What memory a disk takes is not the same everywhere; torch's own allocator aligns to 64.
 _MEMORY_ALIGNMENTS = (64, 512, BLOCK_BYTES)
 
@@ -174,9 +174,10 @@ class FlashFile:
         return address_of(self._bounce)
 
 
-def open_flash(disk: Disk, *, direct: bool) -> FlashFile:
+def open_flash(disk: Disk, *, direct: bool, scratch: bool) -> FlashFile:
     """A FlashFile on an open file of at least two blocks: past the page cache if `direct`, where
-    the file system can (a probe decides, not its name)."""
+    the file system can (a probe decides, not its name). `scratch`: the first two blocks may be
+    overwritten; without it only memory at whole blocks counts as aligned."""
     descriptor = disk.fileno()
     if direct and hasattr(os, "O_DIRECT"):
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
@@ -184,20 +185,24 @@ def open_flash(disk: Disk, *, direct: bool) -> FlashFile:
             fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
         except OSError:
             return FlashFile(disk, memory_alignment=None)
-        alignment = _probe(descriptor)
+        alignment = _probe(descriptor, scratch)
         if alignment is not None:
             return FlashFile(disk, memory_alignment=alignment)
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags)
     return FlashFile(disk, memory_alignment=None)
 
 
-def _probe(descriptor: int) -> int | None:
-    """The least alignment of memory with which a read of two blocks succeeds."""
+def _probe(descriptor: int, scratch: bool) -> int | None:
+    """The least alignment of memory with which two blocks can be moved.
+
+    Only a write is proof: a read of blocks that were never written does not reach the disk.
+    """
+    call = os.pwritev if scratch else os.preadv
     with mmap.mmap(-1, 4 * BLOCK_BYTES) as memory, memoryview(memory) as view:
-        for alignment in _MEMORY_ALIGNMENTS:
+        for alignment in _MEMORY_ALIGNMENTS if scratch else (BLOCK_BYTES,):
             with view[alignment : alignment + 2 * BLOCK_BYTES] as part:
                 try:
-                    if os.preadv(descriptor, [part], 0) == len(part):
+                    if call(descriptor, [part], 0) == len(part):
                         return alignment
                 except OSError:
                     continue

@@ -26,7 +26,14 @@ from poet_core.errors import UsageError
 from poet_core.text import printable
 from poet_core.units import format_bytes
 from poet_runtime.checksums import Checksums
-from poet_runtime.flash_file import BLOCK_BYTES, FlashFile, OpenDisk, SystemDisk, open_flash
+from poet_runtime.flash_file import (
+    BLOCK_BYTES,
+    FlashFile,
+    OpenDisk,
+    SystemDisk,
+    address_of,
+    open_flash,
+)
 from poet_runtime.io_lane import disk_fault
 
 # Magic, version, bytes behind the header, the run's id, CRC-32 of what comes before.
@@ -102,8 +109,8 @@ def open_paging_file(size_bytes: int, directory: Path, options: FlashOptions) ->
         elif named is not None:
             _check_capacity(descriptor, named, total)
         run_id = os.urandom(_RUN_BYTES)
-        _write_header(descriptor, size_bytes, run_id)
-        flash = open_flash(disk, direct=options.direct)
+        flash = open_flash(disk, direct=options.direct, scratch=True)
+        _write_header(flash, size_bytes, run_id)
     except OSError as error:
         disk.close()
         raise disk_fault(error, what) from error
@@ -180,10 +187,10 @@ def _check_capacity(descriptor: int, path: Path, needed: int) -> None:
         )
 
 
-def _write_header(descriptor: int, size_bytes: int, run_id: bytes) -> None:
+def _write_header(flash: FlashFile, size_bytes: int, run_id: bytes) -> None:
     fields = _HEADER.pack(_MAGIC, _VERSION, size_bytes, run_id)
-    head = fields + zlib.crc32(fields).to_bytes(4, "little")
-    os.pwrite(descriptor, head.ljust(BLOCK_BYTES, b"\0"), 0)
+    head = bytearray(fields + zlib.crc32(fields).to_bytes(4, "little")).ljust(BLOCK_BYTES, b"\0")
+    flash.write(address_of(head), BLOCK_BYTES, 0)
 
 
 def _run_of(head: bytes) -> str:

@@ -17,9 +17,10 @@ Script = Callable[[Event], str]
 
 
 class ScriptedDisk(SystemDisk):
-    """io, full: the error of that name. short: half of it is moved. half: half is written, then
-    the process is killed; before, after: killed at that side of the call. truncate: the file is
-    cut to nothing first. flip: the bytes come in with one bit changed."""
+    """io, full: the error of that name. torn: half is written, then the error. short: half of it is
+    moved. half: half is written, then the process is killed; before, after: killed at that side of
+    the call. truncate: the file is cut to nothing first. flip: the bytes come in with one bit
+    changed."""
 
     def __init__(self, descriptor: int, name: str, script: Script) -> None:
         super().__init__(descriptor, name)
@@ -31,9 +32,11 @@ class ScriptedDisk(SystemDisk):
 
     def write(self, parts: Sequence[memoryview], offset: int) -> int:
         word = self._begin("write")
-        if word == "half":
+        if word in {"half", "torn"}:
             super().write([half(parts[0])], offset)
-            die()
+            if word == "half":
+                die()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         if word == "short":
             return super().write([half(parts[0])], offset)
         count = super().write(parts, offset)

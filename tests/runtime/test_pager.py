@@ -155,7 +155,7 @@ def test_disk_fault_reaches_whoever_waits(
     tmp_path: Path, call: str, number: int, code: str
 ) -> None:
     word = "io" if number == errno.EIO else "full"
-    pager = with_script(tmp_path, At(word, call, number=1 if call == "write" else 0))
+    pager = with_script(tmp_path, At(word, call, number=2 if call == "write" else 0))
     tensor = torch.ones(5000)
     pager.wait(pager.page_out(0, 0, tensor))
     pager.page_out(0, 0, tensor)
@@ -260,7 +260,7 @@ def test_short_calls_are_completed(tmp_path: Path, call: str, direct: bool) -> N
 
 
 def test_a_failed_write_leaves_no_copy_that_would_be_believed(tmp_path: Path) -> None:
-    pager = with_script(tmp_path, At("io", "write", number=1))
+    pager = with_script(tmp_path, At("io", "write", number=2))
     pager.wait(pager.page_out(0, 0, torch.ones(1000)))
     with pytest.raises(ReplayError):
         pager.wait(pager.page_out(0, 0, torch.zeros(1000)))
@@ -368,7 +368,7 @@ def test_tickets_are_done_in_order(tmp_path: Path) -> None:
 
     class Slow(SystemDisk):
         def write(self, parts: Sequence[memoryview], offset: int) -> int:
-            time.sleep(0.02 if not order else 0)
+            time.sleep(0.02 if len(order) == 1 else 0)
             order.append(offset)
             return super().write(parts, offset)
 
@@ -376,5 +376,66 @@ def test_tickets_are_done_in_order(tmp_path: Path) -> None:
     begin = pager.file.begin
     pager.page_out(0, 0, torch.ones(10))
     pager.wait(pager.page_out(1, 4096, torch.ones(10)))
-    assert order == [begin, begin + 4096]
+    assert order == [0, begin, begin + 4096]
+    pager.close()
+
+
+def test_a_disk_that_is_particular_about_memory_is_served_through_the_buffer(
+    tmp_path: Path,
+) -> None:
+    refused: list[int] = []
+
+    class Particular(SystemDisk):
+        """Takes memory at whole blocks only, and says so when asked for more."""
+
+        def write(self, parts: Sequence[memoryview], offset: int) -> int:
+            self._look(parts)
+            return super().write(parts, offset)
+
+        def read(self, parts: Sequence[memoryview], offset: int) -> int:
+            self._look(parts)
+            return super().read(parts, offset)
+
+        def _look(self, parts: Sequence[memoryview]) -> None:
+            if any(address_of(part) % 4096 for part in parts):
+                refused.append(1)
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    pager = Pager(8 * MIB, tmp_path, FlashOptions(open_disk=Particular))
+    if not pager.file.flash.direct:
+        pytest.skip("the file system of the temporary directory has no direct transfers")
+    buffer = bytearray(2 * MIB)
+    begin = -address_of(buffer) % 4096 + 512  # good enough for the probe, not for this disk
+    out = torch.frombuffer(buffer, dtype=torch.uint8, offset=begin, count=MIB)
+    for _ in range(3):
+        out.random_()
+        expected = out.clone()
+        pager.file.flash.write(out.data_ptr(), MIB, pager.file.begin)
+        out.zero_()
+        pager.file.flash.read(out.data_ptr(), MIB, pager.file.begin)
+        assert torch.equal(out, expected)
+    assert len(refused) <= 1
+    pager.close()
+
+
+def test_memory_that_the_probe_calls_aligned_is_taken_in_place(tmp_path: Path) -> None:
+    """The probe must be right: a refusal later would mean it had not reached the disk."""
+    seen: list[int] = []
+
+    class Looking(SystemDisk):
+        def write(self, parts: Sequence[memoryview], offset: int) -> int:
+            seen.append(address_of(parts[0]))
+            return super().write(parts, offset)
+
+    pager = Pager(8 * MIB, tmp_path, FlashOptions(open_disk=Looking))
+    if not pager.file.flash.direct:
+        pytest.skip("the file system of the temporary directory has no direct transfers")
+    buffer = bytearray(2 * MIB)
+    address = address_of(buffer) + -address_of(buffer) % 4096
+    for skew in (0, 64, 512):
+        seen.clear()
+        pager.file.flash.write(address + skew, MIB, pager.file.begin)
+        assert len(seen) == 1  # refused once, it would have come again through the buffer
+    pager.file.flash.write(address, MIB, pager.file.begin)
+    assert seen[-1] == address
     pager.close()
