@@ -24,12 +24,14 @@ def assembled(
     drafts: Sequence[Draft],
     measured: Sequence[Measurement],
     states: Mapping[tuple[str, str], TensorSpec],
+    totals: Mapping[str, TensorSpec],
     rules: tuple[UpdateRule, ...],
     conditions: Mapping[str, str],
     name: str,
     options: StepOptions,
 ) -> Program:
-    """The program of a step. `drafts` and `measured` in document order; `states` by parameter and key."""
+    """The program of a step. `drafts` and `measured` in document order; `states` by parameter and key,
+    `totals`, where gradients add up, by parameter."""
     assert lowered.loss is not None
     numbering = _numbering(lowered, drafts)
     loss = _moved(lowered.loss, numbering)
@@ -49,7 +51,7 @@ def assembled(
     return Program(
         graph=graph,
         calls=tuple(_call(draft, numbering) for draft in drafts),
-        bindings=tuple(_bindings(lowered, states, numbering)),
+        bindings=tuple(_bindings(lowered, states, totals, numbering)),
         loss=loss,
         update_rules=rules,
         options=options,
@@ -127,12 +129,15 @@ def _moved(spec: TensorSpec, numbering: Mapping[int, int]) -> TensorSpec:
 def _bindings(
     lowered: Lowered,
     states: Mapping[tuple[str, str], TensorSpec],
+    totals: Mapping[str, TensorSpec],
     numbering: Mapping[int, int],
 ) -> Iterable[Binding]:
     for name, spec in {**lowered.parameters, **lowered.buffers}.items():
         yield Binding(spec=_moved(spec, numbering), owner=Owner.MODULE, name=name)
     for (name, key), spec in states.items():
         yield Binding(spec=_moved(spec, numbering), owner=Owner.OPTIMIZER, name=name, state_key=key)
+    for name, spec in totals.items():
+        yield Binding(spec=_moved(spec, numbering), owner=Owner.GRADIENT, name=name)
     for spec, value in lowered.constants:
         yield Binding(spec=_moved(spec, numbering), owner=Owner.CONSTANT, value=value)
     for position, spec in enumerate(lowered.batch):

@@ -6,7 +6,7 @@ subclass may do anything in `step`, so it is refused rather than traced as its p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -92,6 +92,11 @@ def rules_for(
             rule = _RULES[type(optimizer)](index, positions, optimizer)
             rules.append((rule, tuple(positions)))
     return rules
+
+
+def places_in(rules: Sequence[tuple[GroupRule, tuple[str, ...]]]) -> dict[str, tuple[int, int]]:
+    """Group and position in the optimizer of each parameter that trains."""
+    return {name: place for rule, _ in rules for name, place in rule.places().items()}
 
 
 def state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, key: str) -> Any:

@@ -79,6 +79,7 @@ class Owner(Enum):
 
     MODULE = "a parameter or buffer of the model, named by its qualified name"
     OPTIMIZER = "a state tensor of the optimizer: parameter name and state key; zeros where absent"
+    GRADIENT = "gradients added up over calls: .grad of the parameter; None where none is there"
     BATCH = "a tensor of the batch: its position among the batch's flattened tensors"
     CONSTANT = "a tensor constant of the traced program, kept in `value`"
 

@@ -3,6 +3,7 @@
     export_joint    forward and backward as one ATen program, on fake tensors   (aten_export)
     lower           which tensors share memory: storages and ops                (storages)
     pruned ..       dead code, gradients added in place and laid out            (accumulation)
+    added_up        gradients added up over calls, if asked for                 (micro_batches)
     clipped         norms of the gradients and the coefficient, if asked for    (clipping)
     place_updates   an update as soon as its gradient is complete               (placement)
     measure         workspace and, if asked for, seconds of each op             (measure)
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,13 +37,14 @@ from poet_core.graph import Role
 from poet_runtime.accumulation import accumulated_in_place, laid_out, pruned
 from poet_runtime.assembly import assembled
 from poet_runtime.aten_export import export_joint
-from poet_runtime.clipping import clipped
+from poet_runtime.clipping import Clip, clipped
 from poet_runtime.drafts import Block, Draft
 from poet_runtime.kernels import AsTraced
 from poet_runtime.measure import Measurement, Measurer
-from poet_runtime.optimizers import check_optimizer, rules_for, state_of
+from poet_runtime.micro_batches import LastCallRule, MicroBatches, added_up, on_last_call
+from poet_runtime.optimizers import check_optimizer, places_in, rules_for, state_of
 from poet_runtime.placement import Update, place_updates, write_backs
-from poet_runtime.program import Program, TensorSpec
+from poet_runtime.program import Program, TensorSpec, UpdateRule
 from poet_runtime.step_options import StepOptions
 from poet_runtime.storages import Lowered, lower
 from poet_runtime.update_rule import GroupRule
@@ -75,11 +77,31 @@ def trace(
         # The exported program contains autocast's casts: nothing may cast again.
         with torch.autocast("cpu", enabled=False), torch.no_grad():
             lowered = lower(joint)
-            drafts, rules, states = _whole_step(lowered, model, optimizer, options)
+            whole = _whole_step(lowered, model, optimizer, options)
             drafts, measured = _measured(
-                lowered, drafts, workspace=measure_workspace, seconds=measure_seconds
+                lowered, whole.drafts, workspace=measure_workspace, seconds=measure_seconds
             )
-    return assembled(lowered, drafts, measured, states, rules, _conditions(model), name, options)
+    rules: tuple[UpdateRule, ...] = whole.rules
+    if whole.micro_batches is not None:
+        drafts = on_last_call(drafts, whole.micro_batches)
+        gated = [LastCallRule(rule, whole.micro_batches) for rule in rules]
+        rules = (*gated, whole.micro_batches)
+    states = whole.states
+    return assembled(
+        lowered, drafts, measured, states, whole.totals, rules, _conditions(model), name, options
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WholeStep:
+    """All drafts in document order, the update rules, the optimizer's state tensors by parameter
+    and key, and where gradients add up over calls, if they do."""
+
+    drafts: list[Draft]
+    rules: tuple[GroupRule, ...]
+    states: dict[tuple[str, str], TensorSpec]
+    totals: dict[str, TensorSpec]
+    micro_batches: MicroBatches | None
 
 
 def _measured(
@@ -125,8 +147,7 @@ def _whole_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     options: StepOptions,
-) -> tuple[list[Draft], tuple[GroupRule, ...], dict[tuple[str, str], TensorSpec]]:
-    """All drafts in document order, the update rules, and the optimizer's state tensors."""
+) -> _WholeStep:
     assert lowered.loss is not None
     rules = rules_for(optimizer, model, lowered.gradients)
     trained = {name for _, names in rules for name in names}
@@ -143,7 +164,38 @@ def _whole_step(
     drafts = pruned(lowered.drafts, lowered.blocks, wanted)
     drafts, gradients = accumulated_in_place(drafts, lowered.blocks, gradients)
     drafts, gradients = laid_out(drafts, lowered.blocks, gradients, lowered.parameters)
+    micro_batches: MicroBatches | None = None
+    totals: dict[str, TensorSpec] = {}
+    if options.accumulate > 1:
+        micro_batches = MicroBatches(places_in(rules), options.accumulate)
+        drafts, totals = added_up(drafts, lowered.blocks, gradients, micro_batches)
+        gradients = totals
     drafts, clip = clipped(drafts, lowered.blocks, gradients, options)
+    states, updates = _updates(
+        lowered, model, optimizer, rules, gradients, clip, spent=bool(totals)
+    )
+    drafts = place_updates(drafts, updates, lowered.blocks, kept)
+    drafts += write_backs(lowered.new_buffers, lowered.buffers)
+    return _WholeStep(
+        drafts=drafts,
+        rules=tuple(rule for rule, _ in rules),
+        states=states,
+        totals=totals,
+        micro_batches=micro_batches,
+    )
+
+
+def _updates(
+    lowered: Lowered,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rules: list[tuple[GroupRule, tuple[str, ...]]],
+    gradients: dict[str, TensorSpec],
+    clip: Clip | None,
+    *,
+    spent: bool,
+) -> tuple[dict[tuple[str, str], TensorSpec], list[Update]]:
+    """State tensors by parameter and key, and one update a parameter."""
     states: dict[tuple[str, str], TensorSpec] = {}
     updates: list[Update] = []
     parameters = dict(model.named_parameters())
@@ -162,11 +214,10 @@ def _whole_step(
                     gradient=gradients[name],
                     state=tuple(states[name, key] for key in rule.state_keys()),
                     clip=clip,
+                    spent=spent,
                 )
             )
-    drafts = place_updates(drafts, updates, lowered.blocks, kept)
-    drafts += write_backs(lowered.new_buffers, lowered.buffers)
-    return drafts, tuple(rule for rule, _ in rules), states
+    return states, updates
 
 
 def _state_spec(

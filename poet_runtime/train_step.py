@@ -37,6 +37,7 @@ from poet_runtime.checkpoints import Resumed, TrainingState
 from poet_runtime.hooks import install
 from poet_runtime.inputs import Inputs
 from poet_runtime.io_lane import IoLane
+from poet_runtime.micro_batches import MicroBatches
 from poet_runtime.owners import Holders
 from poet_runtime.pager import Pager
 from poet_runtime.paging_directory import choose_paging_place
@@ -68,6 +69,8 @@ class TrainStep:
     trace of exactly this step, to save tracing again (its update rules count steps, so two models
     never share one); `name`: what a new trace is called.
     `clip_norm`, `clip_value`: gradients are clipped before the optimizer's step (`StepOptions`).
+    `accumulate`: so many calls add up gradients, and the last of them takes the optimizer's step; a
+    loss that is a mean is yours to divide, as in eager code. `steps` counts optimizer's steps.
     `paging_directory`: where the paging file goes; `flash`: how flash is used, a named file or raw
     device included. `flash_write_bytes`: cap on flash writes a step, by default 4 x
     keep-everything's peak. `checkpoint_path`: checkpoints go to two files of that name, one every
@@ -104,6 +107,7 @@ class TrainStep:
         log: bool = False,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        accumulate: int = 1,
     ) -> None:
         _reveal(model)
         source = PlanSource(
@@ -111,7 +115,7 @@ class TrainStep:
             objective=objective, allowed=allowed, flash_write_bytes=flash_write_bytes,
             wall_seconds=wall_seconds,
         )  # fmt: skip
-        options = StepOptions(clip_norm=clip_norm, clip_value=clip_value)
+        options = StepOptions(clip_norm=clip_norm, clip_value=clip_value, accumulate=accumulate)
         if program is None:
             from poet_runtime.trace import trace  # 2 s of imports, for nothing with a program
 
@@ -151,6 +155,10 @@ class TrainStep:
         program, schedule = self.program, self.plan.schedule
         self.executed: list[Instruction] | None = [] if log else None
         self._model, self._optimizer = model, optimizer
+        rules = program.update_rules
+        self._micro_batches = next((r for r in rules if isinstance(r, MicroBatches)), None)
+        if self._micro_batches is not None:
+            self._micro_batches.restart()
         self._void = ""
         self._checked = False
         self._compiled = compile_step(program, schedule)
@@ -196,7 +204,11 @@ class TrainStep:
         resident = self._inputs.take(tensors, donate=donate)
         with self._void_on_fault():
             loss = self._run(resident)
-        if self._checkpointer is not None and self._checkpointer.due(self.steps):
+        if (
+            self._checkpointer is not None
+            and self._checkpointer.due(self.steps)
+            and not self._accumulating
+        ):
             self.checkpoint()
         return loss
 
@@ -226,7 +238,8 @@ class TrainStep:
         # What optimizer.step() leaves for a scheduler, which warns where it has not been called.
         self._optimizer._opt_called = True  # type: ignore[attr-defined]
         self._checked = True
-        self.steps, self._steps_here = self.steps + 1, self._steps_here + 1
+        self.steps += not self._accumulating
+        self._steps_here += 1
         self._step_bytes_written += (self._pager.bytes_written if self._pager else 0) - written
         return loss
 
@@ -237,6 +250,8 @@ class TrainStep:
         self._check_usable()
         with self._void_on_fault():
             self._parking.write_back()
+        if self._micro_batches is not None:
+            self._holders.show_gradients(self._micro_batches.begun)
         for rule in self.program.update_rules:
             rule.store(self._optimizer)
 
@@ -245,7 +260,7 @@ class TrainStep:
         yours), as they are after the newest step. Takes no RAM but a buffer.
 
         Raises UsageError (`no_checkpoint_path`, `checkpoint_too_early`, `checkpoint_exists`,
-        `checkpoint_value`) and ReplayError (`checkpoint_full`, `checkpoint_io`); after these the
+        `checkpoint_accumulating`, `checkpoint_value`) and ReplayError (`checkpoint_full`, `checkpoint_io`); after these the
         older checkpoint and the training state are untouched, and training may go on. A fault of
         the paging file (`flash_...`) voids the state as it does in a step.
         """
@@ -255,6 +270,13 @@ class TrainStep:
             raise UsageError(
                 "Expected a completed step before a checkpoint, got none.",
                 code="checkpoint_too_early",
+            )
+        if self._accumulating:
+            raise UsageError(
+                "Expected a checkpoint after an optimizer's step, got one in the middle of an "
+                "accumulation.",
+                code="checkpoint_accumulating",
+                hint="Call checkpoint() after the last call of a round.",
             )
         self.park()
         for rule in self.program.update_rules:
@@ -282,6 +304,8 @@ class TrainStep:
             return Resumed(steps=0, notes={})
         with self._void_on_fault():
             resumed = checkpointer.restore(*found)
+        if self._micro_batches is not None:
+            self._micro_batches.restart()
         self.steps, self.notes = resumed.steps, dict(resumed.notes)
         return resumed
 
@@ -344,6 +368,11 @@ class TrainStep:
                 hint="Pass checkpoint_path=... when you make it.",
             )
         return self._checkpointer
+
+    @property
+    def _accumulating(self) -> bool:
+        """Whether gradients have been added up that no update has used yet."""
+        return self._micro_batches is not None and self._micro_batches.done > 0
 
     def _check_usable(self) -> None:
         if self._closed:

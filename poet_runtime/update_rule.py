@@ -14,7 +14,7 @@ decide it (`momentum` on or off, `weight_decay` on or off, `nesterov`, `maximize
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -66,7 +66,7 @@ class GroupRule:
         raise NotImplementedError
 
     def store(self, optimizer: Any) -> None:
-        """Writes step counts back."""
+        """Writes step counts back; state of a parameter that has made no step is taken away."""
         raise NotImplementedError
 
     def state_keys(self) -> tuple[str, ...]:
@@ -81,6 +81,10 @@ class GroupRule:
         """Updates one parameter in place. `scratch`: the gradient may be overwritten."""
         raise NotImplementedError
 
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Group and position in the optimizer of each parameter."""
+        return {name: (self._group_index, at) for name, at in self._positions.items()}
+
     def _group(self, optimizer: Any) -> dict[str, Any]:
         group: dict[str, Any] = optimizer.param_groups[self._group_index]
         return group
@@ -89,6 +93,11 @@ class GroupRule:
         parameter = self._group(optimizer)["params"][self._positions[name]]
         state: Mapping[str, Any] = optimizer.state.get(parameter, {})
         return state
+
+    def _unmake(self, optimizer: Any, names: Collection[str]) -> None:
+        """Before the first step there is no state in torch; the runtime has made it of zeros."""
+        for name in names:
+            optimizer.state.pop(self._group(optimizer)["params"][self._positions[name]], None)
 
     @staticmethod
     def _switches_of(group: Mapping[str, Any]) -> dict[str, bool]:
@@ -108,17 +117,21 @@ class CountingRule(GroupRule):
     """What rules share whose optimizer counts the steps of each parameter."""
 
     def load(self, optimizer: Any) -> None:
-        self._steps = {
-            name: float(self._state(optimizer, name).get("step", 0.0)) for name in self._positions
-        }
+        states = {name: self._state(optimizer, name) for name in self._positions}
+        self._steps = {name: float(state.get("step", 0.0)) for name, state in states.items()}
+        self._unborn = {name for name, state in states.items() if "step" not in state}
 
     def end_step(self) -> None:
         self._steps = {name: count + 1 for name, count in self._steps.items()}
+        self._unborn.clear()
 
     def store(self, optimizer: Any) -> None:
         dtype = step_dtype(fused=self.structure.get("fused", False))
+        self._unmake(optimizer, self._unborn)
         group = self._group(optimizer)
         for name, count in self._steps.items():
+            if name in self._unborn:
+                continue
             state = optimizer.state[group["params"][self._positions[name]]]
             step = state.get("step")
             if isinstance(step, Tensor):

@@ -38,6 +38,8 @@ class SgdRule(GroupRule):
 
     def store(self, optimizer: Any) -> None:
         """SGD counts nothing."""
+        if self.structure["momentum"]:
+            self._unmake(optimizer, self._fresh)
 
     def state_keys(self) -> tuple[str, ...]:
         return ("momentum_buffer",) if self.structure["momentum"] else ()

@@ -284,3 +284,27 @@ def test_gradients_of_eager_code_do_not_stay_in_memory(tmp_path: Path) -> None:
         nn.functional.cross_entropy(model(DATA[0][0]), DATA[0][1]).backward()
         step(*DATA[0])
         assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_looking_before_the_first_step_makes_no_optimizer_state(tmp_path: Path) -> None:
+    def dampened() -> tuple[nn.Module, Any, torch.optim.Optimizer]:
+        model, loss_fn, _ = mlp_momentum()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=0.5)
+        return model, loss_fn, optimizer
+
+    data = batches(mlp_momentum, 3)
+    step, model, optimizer = paged_step(tmp_path, dampened, data[0])
+    with step:
+        step.park()
+        assert not optimizer.state_dict()["state"]
+        assert outcome(model, optimizer, trained(step, data)) == eager(dampened, data)
+
+
+def test_a_fault_before_the_optimizers_state_exists_leaves_none(tmp_path: Path) -> None:
+    step, _, optimizer = paged_step(tmp_path)
+    assert step._pager is not None
+    step._pager.close()
+    with pytest.raises(ReplayError):
+        step(*DATA[0])
+    step.close()
+    assert not any(state for state in optimizer.state.values())
