@@ -28,7 +28,7 @@ from poet_core.errors import ReplayError
 GRANULE_BYTES = 1 << 16
 """The unit of the arena: a block of its own begins at one, pages come and go by it."""
 
-_VERSION = 1  # POET_ARENA_VERSION in native/arena.h
+_VERSION = 2  # POET_ARENA_VERSION in native/arena.h
 _LOADER = "LD_PRELOAD"  # ld.so(8); its entries are separated by colons and spaces
 
 
@@ -36,8 +36,8 @@ _LOADER = "LD_PRELOAD"  # ld.so(8); its entries are separated by colons and spac
 class ArenaStatistics:
     """What the arena holds, in bytes but for counts and tags; native/arena.h has the same names.
 
-    `in_use`: asked for and not freed; `span`: that in whole granules and slabs; `resident`: what
-    may have pages. A tag is what `Arena.tag` was at that moment, -1 for none. `fresh`: handed out
+    `in_use`: asked for with an alignment, as tensors are, and not freed; `plain`: malloc's large
+    blocks; `span`: both in whole granules and slabs; `resident`: what may have pages. A tag is what `Arena.tag` was at that moment, -1 for none. `fresh`: handed out
     without pages, so to be faulted in; `returned`: given back. `excesses`: allocations that took
     more in use than `planned`; `over_limit`: those that the resident limit could not hold.
     """
@@ -45,6 +45,9 @@ class ArenaStatistics:
     in_use_bytes: int
     peak_in_use_bytes: int
     peak_in_use_tag: int
+    plain_bytes: int
+    peak_plain_bytes: int
+    peak_plain_tag: int
     blocks: int
     span_bytes: int
     peak_span_bytes: int

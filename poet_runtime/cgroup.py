@@ -79,6 +79,11 @@ class MemoryCgroup:
         """What is charged to the group now."""
         return self._number("memory.usage_in_bytes" if self.version == 1 else "memory.current")
 
+    def anonymous_bytes(self) -> int:
+        """What is charged now and is no file's: what the kernel cannot take back."""
+        counts = dict(line.split() for line in self._read("memory.stat").splitlines())
+        return int(counts["total_rss" if self.version == 1 else "anon"])
+
     def peak_bytes(self) -> int | None:
         """The most that was ever charged to it, or None where the kernel does not count that."""
         name = "memory.max_usage_in_bytes" if self.version == 1 else "memory.peak"

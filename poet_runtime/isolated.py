@@ -82,9 +82,15 @@ class IsolatedMemory:
         return ", ".join(parts)
 
 
+# Beside the arena's limit, under a cap: what libraries map in the first step (oneDNN writes its
+# kernels then: 6 MiB for ResNet-18), and the page tables and buffers of the kernel's own.
+_FIRST_STEP_ROOM, _ROOM = 32 << 20, 12 << 20
+
+
 class IsolatedStep:
     """See the module. `cap_bytes`: the kernel's limit on the worker, all of it; `resident_bytes`:
-    the arena's limit, `hard` where it is to refuse; `tags`: name the op of the peak, for about half
+    the arena's limit (default: what the cap leaves it; without a cap none, because keeping freed
+    pages is faster), `hard` where it is to refuse; `tags`: name the op of the peak, for about half
     a microsecond an instruction.
 
     Raises ReplayError: `no_cgroup` where a cap is asked for and none can be set, `no_arena` where
@@ -104,11 +110,12 @@ class IsolatedStep:
         hard: bool = False,
         tags: bool = True,
         counted: bool = False,
-        arena: Path | None = None,
+        arena: Path | bool = True,
         paging_directory: str | os.PathLike[str] | None = None,
         flash_write_bytes: int | None = None,
     ) -> None:
-        """`counted`: make a memory group without a cap, to count; `arena`: another build of it."""
+        """`counted`: make a memory group without a cap, to count. `arena`: another build of its
+        library, or False for libc's allocator."""
         self._model, self._optimizer = model, optimizer
         self._form = pytree.tree_structure(batch)
         self._shapes = batch_shapes(batch)
@@ -140,6 +147,8 @@ class IsolatedStep:
             raise
         self._planned_bytes: int = ready["planned_bytes"]
         self._closed = self._trained = False
+        self._cap_bytes = cap_bytes if resident_bytes is None else None
+        self._share_cap(_FIRST_STEP_ROOM)
         self._count_from_here()
         self.newest_step_seconds = 0.0
 
@@ -158,8 +167,10 @@ class IsolatedStep:
         if groups != self._groups:
             message["groups"] = self._groups = groups
         tensors = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
-        self._trained = True
+        first, self._trained = not self._trained, True
         reply = self._ask(message, tensors)
+        if first:
+            self._share_cap(_ROOM)
         self.newest_step_seconds = reply["seconds"]
         return torch.tensor(float.fromhex(reply["loss"]))
 
@@ -185,7 +196,7 @@ class IsolatedStep:
         """Copies the worker's values into model, optimizer and generator of this process."""
         self._check_open()
         reply = self._ask({"do": "state"})
-        give_back(self._model, self._optimizer, reply, read_tensors(self._folder / RESULT))
+        give_back(self._model, self._optimizer, reply, read_tensors(self._folder / RESULT).tensors)
 
     def close(self) -> None:
         """Collects what was trained, ends the worker and removes its files. May be repeated."""
@@ -212,17 +223,18 @@ class IsolatedStep:
         self.close()
 
     def _start(
-        self, cap_bytes: int | None, counted: bool, arena: Path | None, *, needs_arena: bool
+        self, cap_bytes: int | None, counted: bool, arena: Path | bool, *, needs_arena: bool
     ) -> None:
         environment = dict(os.environ)
         # The worker finds this package where this process did, however that was installed.
         environment["PYTHONPATH"] = os.pathsep.join(part for part in sys.path if part)
         environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
-        reason = why_no_arena(arena)
+        library = arena if isinstance(arena, Path) else None
+        reason = why_no_arena(library) if arena else "The arena was not asked for."
         if reason and not needs_arena:
             self.missing += (reason,)
         else:
-            environment = arena_environment(environment, library=arena)
+            environment = arena_environment(environment, library=library)
         command = [sys.executable, "-m", _WORKER, str(self._folder)]
         if cap_bytes is not None or counted:
             self._group = self._exits.enter_context(memory_cgroup(cap_bytes))
@@ -237,6 +249,15 @@ class IsolatedStep:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._channel = Channel(self._process.stdout, self._process.stdin)
+
+    def _share_cap(self, room_bytes: int) -> None:
+        """Gives the arena what the cap leaves: pages that are kept need no fault."""
+        statistics = self._ask({"do": "report"})["arena"] if self._cap_bytes else None
+        if self._group is None or self._cap_bytes is None or statistics is None:
+            return
+        others = self._group.anonymous_bytes() - statistics["resident_bytes"]
+        limit = max(self._planned_bytes, self._cap_bytes - others - room_bytes)
+        self._ask({"do": "limit", "resident_bytes": limit})
 
     def _count_from_here(self) -> None:
         """What reading the job took is not training's."""

@@ -36,6 +36,7 @@ from poet_runtime.isolated_skeleton import (
     state_tensors,
 )
 from poet_runtime.isolated_tensors import (
+    MappedTensors,
     Shape,
     dtype_named,
     forget_pages,
@@ -99,6 +100,7 @@ class Job:
     program: Program
     plan: Plan
     batch: tuple[Any, ...]
+    state: MappedTensors
 
     def __init__(self, folder: Path) -> None:
         document = parse_json(folder.joinpath(STEP).read_bytes())
@@ -112,13 +114,12 @@ class Job:
         torch.set_num_threads(document["threads"])
         torch.set_default_dtype(dtype_named(document["default_dtype"]))
         torch.backends.mkldnn.enabled = document["mkldnn"]
-        tensors = read_tensors(folder / STATE)
-        self.model, self.optimizer, constants = build_skeleton(document, tensors)
+        self.state = read_tensors(folder / STATE)
+        self.model, self.optimizer, constants = build_skeleton(document, self.state.tensors)
         rules = [_rule_in(rule, self.optimizer) for rule in document["rules"]]
         self.program = program_from_document(document["program"], rules, constants)
         self.plan = plan_from_document(document["plan"])
         self.batch = _form_in(document["batch"])
-        self.generator = tensors["generator",].clone()
 
 
 def empty_like_batch(shapes: Sequence[Shape]) -> list[torch.Tensor]:

@@ -13,7 +13,7 @@ import ctypes
 import json
 import mmap
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -65,11 +65,24 @@ def write_tensors(path: Path, shapes: Sequence[Shape], values: Iterable[torch.Te
         file.truncate(begin + offset)
 
 
-def read_tensors(path: Path) -> dict[Key, torch.Tensor]:
-    """The tensors, on private pages of the file: writing to one changes no file.
+@dataclass(frozen=True, slots=True)
+class MappedTensors:
+    """The tensors of a file, on private pages of it: writing to one changes no file."""
 
-    Raises DataError (`tensors_invalid`).
-    """
+    path: Path
+    tensors: Mapping[Key, torch.Tensor]
+    mapped: mmap.mmap
+
+    def forget_pages(self) -> None:
+        """Lets the system drop the pages in RAM, those that were written to included: a tensor
+        that is still used is read again, as it is in the file."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self.mapped.madvise(mmap.MADV_DONTNEED)
+        forget_pages(self.path)
+
+
+def read_tensors(path: Path) -> MappedTensors:
+    """Raises DataError (`tensors_invalid`)."""
     with path.open("rb") as file:
         head = file.read(len(_MAGIC) + 8)
         length = int.from_bytes(head[len(_MAGIC) :], "little")
@@ -81,8 +94,6 @@ def read_tensors(path: Path) -> dict[Key, torch.Tensor]:
             entries = [_entry(*entry) for entry in json.loads(table)]
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise _invalid(path, f"its table cannot be read: {error!r:.100}") from error
-        if not end:
-            return {}
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     found: dict[Key, torch.Tensor] = {}
     for shape, offset in entries:
@@ -95,7 +106,7 @@ def read_tensors(path: Path) -> dict[Key, torch.Tensor]:
             found[shape.key] = flat.view(shape.size)
         else:
             found[shape.key] = torch.empty(shape.size, dtype=shape.dtype, device="cpu")
-    return found
+    return MappedTensors(path, found, mapped)
 
 
 def forget_pages(path: Path) -> None:

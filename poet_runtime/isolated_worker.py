@@ -4,6 +4,7 @@ It imports torch and the replay: no tracer, no solver, no service, none of the u
 standard input brings messages, its standard output answers them, one each (see `isolated`):
 
     begin   the limits              -> ready: what is planned
+    limit   another limit of the arena
     step    a batch                 -> the loss
     report                          -> the arena's statistics and who exceeded the plan
     state                           -> every tensor, written to the folder one storage at a time
@@ -30,7 +31,6 @@ from poet_runtime.arena import GRANULE_BYTES, Arena
 from poet_runtime.isolated_channel import Channel
 from poet_runtime.isolated_job import (
     RESULT,
-    STATE,
     Job,
     batch_shapes,
     empty_like_batch,
@@ -136,6 +136,7 @@ class Worker:
         """Does what a message asks."""
         act = {
             "begin": self._begin,
+            "limit": self._limit,
             "step": self._step_once,
             "report": self._report,
             "state": self._write_state,
@@ -151,12 +152,12 @@ class Worker:
         )  # fmt: skip
         self._optimizer, self._batch = job.optimizer, job.batch
         self._shapes = batch_shapes(job.batch)
-        torch.set_rng_state(job.generator)
-        del job
+        torch.set_rng_state(job.state.tensors["generator",].clone())
         # Parks what starts on flash and moves the rest out of the mapped file, into the arena.
         self._step.reallocate()
+        job.state.forget_pages()
+        del job
         gc.collect()
-        forget_pages(self._folder / STATE)
         if self._arena is not None:
             self._arena.trim()
             self._arena.limit(message["resident_bytes"], hard=message["hard"])
@@ -165,6 +166,11 @@ class Worker:
             if message["tags"]:
                 self._step.tag_instructions(self._arena)
         return {"planned_bytes": self._step.judgement.peak_bytes}
+
+    def _limit(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._arena is not None
+        self._arena.limit(message["resident_bytes"])
+        return {}
 
     def _in_no_plan(self, arena: Arena) -> int:
         """Bytes in use between steps that no plan counts: what libraries keep."""

@@ -16,7 +16,7 @@ static int hard_limit;
 static int64_t tag = -1;
 /* What spans.c does not count. */
 static struct poet_arena_statistics now = {
-    .peak_in_use_tag = -1, .peak_resident_tag = -1, .first_excess_tag = -1, .first_over_limit_tag = -1};
+    .peak_in_use_tag = -1, .peak_plain_tag = -1, .peak_resident_tag = -1, .first_excess_tag = -1, .first_over_limit_tag = -1};
 
 static void take_lock(void) { pthread_mutex_lock(&lock); }
 static void give_lock(void) { pthread_mutex_unlock(&lock); }
@@ -42,7 +42,15 @@ static void note_resident(int over_limit) {
   if (over_limit && now.over_limit++ == 0) now.first_over_limit_tag = tag;
 }
 
-static void note_taken(uint64_t size) {
+static void note_taken(uint64_t size, int plain) {
+  if (plain) {
+    now.plain_bytes += size;
+    if (now.plain_bytes > now.peak_plain_bytes) {
+      now.peak_plain_bytes = now.plain_bytes;
+      now.peak_plain_tag = tag;
+    }
+    return;
+  }
   now.in_use_bytes += size;
   if (now.in_use_bytes > now.peak_in_use_bytes) {
     now.peak_in_use_bytes = now.in_use_bytes;
@@ -54,10 +62,10 @@ static void note_taken(uint64_t size) {
   }
 }
 
-static void *take(size_t alignment, size_t size) {
+static void *take(size_t alignment, size_t size, int plain) {
   int over_limit = 0;
   void *block = NULL;
-  if (size <= SMALL_BYTES && alignment <= SMALL_ALIGNMENT) {
+  if (!plain && size <= SMALL_BYTES && alignment <= SMALL_ALIGNMENT) {
     block = small_take(size, hard_limit, &over_limit);
   } else {
     uint64_t length = (size + GRANULE_BYTES - 1) >> GRANULE_SHIFT;
@@ -66,30 +74,35 @@ static void *take(size_t alignment, size_t size) {
     uint32_t head = span_take((uint32_t)length, (uint32_t)step, hard_limit, &over_limit);
     if (head != NO_SPAN) {
       region.granules[head].requested = size;
+      if (plain) region.granules[head].state = SPAN_PLAIN;
       block = address_of(head);
     }
   }
   note_resident(over_limit);
   if (block) {
     now.blocks++;
-    note_taken(size);
+    note_taken(size, plain);
   } else if (over_limit) {
     now.refused++;
   }
   return block;
 }
 
-void *poet_arena_allocate(size_t alignment, size_t size) {
+static void *allocate(size_t alignment, size_t size, int plain) {
   void *block = NULL;
   /* Beyond this, rounding up to granules would not fit a size_t; no machine has it. */
   if (size <= SIZE_MAX / 4 && alignment <= SIZE_MAX / 4) {
     take_lock();
-    if (begin()) block = take(alignment, size ? size : 1);
+    if (begin()) block = take(alignment, size ? size : 1, plain);
     give_lock();
   }
   if (!block) errno = ENOMEM;
   return block;
 }
+
+void *poet_arena_allocate(size_t alignment, size_t size) { return allocate(alignment, size, 0); }
+
+void *poet_arena_allocate_plain(size_t size) { return allocate(1, size, 1); }
 
 int poet_arena_available(void) {
   take_lock();
@@ -108,12 +121,21 @@ static uint32_t span_of(const void *block) {
   uint32_t granule = granule_of(block);
   if (granule < region.top) {
     uint32_t head = region.granules[granule].head;
-    if (region.granules[granule].state == SPAN_BLOCK && block == address_of(granule)) return granule;
+    uint32_t state = region.granules[granule].state;
+    if ((state == SPAN_BLOCK || state == SPAN_PLAIN) && block == address_of(granule)) return granule;
     if (head <= granule && region.granules[head].state == SPAN_SLAB && granule - head < region.granules[head].length &&
         small_requested(head, block))
       return head;
   }
   abort();
+}
+
+static void note_given(uint32_t head, uint64_t size) {
+  if (region.granules[head].state == SPAN_PLAIN) {
+    now.plain_bytes -= size;
+  } else {
+    now.in_use_bytes -= size;
+  }
 }
 
 void poet_arena_release(void *block) {
@@ -125,7 +147,7 @@ void poet_arena_release(void *block) {
   if (region.granules[head].state == SPAN_SLAB) {
     now.in_use_bytes -= small_free(head, block);
   } else {
-    now.in_use_bytes -= region.granules[head].requested;
+    note_given(head, region.granules[head].requested);
     span_free(head);
   }
   give_lock();
@@ -145,18 +167,18 @@ size_t poet_arena_usable(const void *block) {
 }
 
 /* Whether the block could stay where it is. A span that becomes shorter gives back its end. */
-static int resize_in_place(uint32_t head, void *block, size_t size) {
+static int resize_in_place(uint32_t head, void *block, size_t size, int plain) {
   if (size > usable(head)) return 0;
   if (region.granules[head].state == SPAN_SLAB) {
     now.in_use_bytes -= small_requested(head, block);
     small_request(head, block, size);
   } else {
-    if (size <= SMALL_BYTES) return 0; /* a slot is cheaper */
-    now.in_use_bytes -= region.granules[head].requested;
+    if (size <= SMALL_BYTES && !plain) return 0; /* a slot is cheaper */
+    note_given(head, region.granules[head].requested);
     region.granules[head].requested = size;
     span_shorten(head, (uint32_t)((size + GRANULE_BYTES - 1) >> GRANULE_SHIFT));
   }
-  note_taken(size);
+  note_taken(size, plain);
   return 1;
 }
 
@@ -165,10 +187,11 @@ void *poet_arena_resize(void *block, size_t size) {
   take_lock();
   uint32_t head = span_of(block);
   size_t kept = usable(head);
-  int stays = resize_in_place(head, block, size);
+  int plain = region.granules[head].state == SPAN_PLAIN;
+  int stays = resize_in_place(head, block, size, plain);
   give_lock();
   if (stays) return block;
-  void *moved = poet_arena_allocate(1, size);
+  void *moved = allocate(1, size, plain);
   if (moved) {
     memcpy(moved, block, kept < size ? kept : size);
     poet_arena_release(block);
@@ -215,6 +238,9 @@ void poet_arena_reset(void) {
       .in_use_bytes = now.in_use_bytes,
       .peak_in_use_bytes = now.in_use_bytes,
       .peak_in_use_tag = tag,
+      .plain_bytes = now.plain_bytes,
+      .peak_plain_bytes = now.plain_bytes,
+      .peak_plain_tag = tag,
       .blocks = now.blocks,
       .peak_span_bytes = bytes(region.in_use),
       .peak_resident_bytes = bytes(region.resident),

@@ -15,15 +15,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define POET_ARENA_VERSION 1
+#define POET_ARENA_VERSION 2
 #define POET_EXPORT __attribute__((visibility("default")))
 
-/* All in bytes but the counts. "In use" is what was asked for; "spans" is that in granules and slabs. */
+/* All in bytes but the counts. "In use" is what was asked for with an alignment, which is how tensors come; "plain" what
+ * malloc asked for; "span" both in granules and slabs. */
 struct poet_arena_statistics {
   uint64_t in_use_bytes;
   uint64_t peak_in_use_bytes;
   int64_t peak_in_use_tag; /* the tag when the peak was reached for the first time */
-  uint64_t blocks;
+  uint64_t plain_bytes;
+  uint64_t peak_plain_bytes;
+  int64_t peak_plain_tag;
+  uint64_t blocks; /* of both kinds */
   uint64_t span_bytes;
   uint64_t peak_span_bytes;
   uint64_t resident_bytes;
@@ -49,6 +53,8 @@ POET_EXPORT int poet_arena_version(void);
 POET_EXPORT int poet_arena_available(void);
 /* Memory for a block, or NULL with errno ENOMEM (also where a hard limit refuses). `alignment`: a power of two. */
 POET_EXPORT void *poet_arena_allocate(size_t alignment, size_t size);
+/* The same for malloc: counted apart, never in a slab. */
+POET_EXPORT void *poet_arena_allocate_plain(size_t size);
 POET_EXPORT void poet_arena_release(void *block);
 POET_EXPORT int poet_arena_owns(const void *block);
 POET_EXPORT size_t poet_arena_usable(const void *block);

@@ -1,14 +1,16 @@
 /* The process's own posix_memalign, free and the rest, where this library is preloaded.
  *
  * PyTorch's CPU allocator, oneDNN and C++'s aligned new allocate through the aligned functions: those blocks are the
- * arena's. malloc is left to libc, and a block that is not ours goes where it came from. Invariant: which allocator a
- * block belongs to is decided by its address alone.
+ * arena's. So are blocks of malloc that libc would map each on its own (MKL's and oneDNN's buffers): in the arena their
+ * pages are reused and count. Everything else is left to libc, and a block that is not ours goes where it came from.
+ * Invariant: which allocator a block belongs to is decided by its address alone.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "arena.h"
 
@@ -21,9 +23,17 @@ static struct {
   int resolving;
 } libc;
 
+/* libc's own malloc, by the name that needs no looking up: the loader calls malloc before anything is resolved. */
+extern void *__libc_malloc(size_t) __attribute__((weak));
+
+/* The size from which malloc's blocks are the arena's; libc's default threshold for mapping a block. 0: none are. */
+static size_t plain_from = (size_t)128 << 10;
+
 __attribute__((constructor)) static void resolve(void) {
   if (libc.free || libc.resolving) return;
   libc.resolving = 1;
+  const char *asked = getenv("POET_ARENA_MALLOC_BYTES");
+  if (asked) plain_from = strtoull(asked, NULL, 10);
   *(void **)&libc.realloc = dlsym(RTLD_NEXT, "realloc");
   *(void **)&libc.memalign = dlsym(RTLD_NEXT, "memalign");
   *(void **)&libc.malloc_usable_size = dlsym(RTLD_NEXT, "malloc_usable_size");
@@ -74,6 +84,22 @@ POET_EXPORT void free(void *block) {
     if (libc.free) libc.free(block);
   }
 }
+
+/* Only where libc has that name; elsewhere malloc is not answered for. */
+#ifdef __GLIBC__
+POET_EXPORT void *malloc(size_t size) {
+  if (plain_from && size >= plain_from) {
+    int saved = errno;
+    void *block = poet_arena_allocate_plain(size);
+    if (block) {
+      errno = saved;
+      return block;
+    }
+    if (poet_arena_available()) return NULL;
+  }
+  return __libc_malloc(size);
+}
+#endif
 
 POET_EXPORT void *realloc(void *block, size_t size) {
   if (!poet_arena_owns(block)) {

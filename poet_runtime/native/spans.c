@@ -155,7 +155,7 @@ void spans_return(uint64_t granules) {
 
 /* --- spans ------------------------------------------------------------------------------------------------------- */
 
-static void set_span(uint32_t head, uint32_t length, enum span_state state) {
+static void set_span(uint32_t head, uint32_t length, uint32_t state) {
   struct granule *span = &region.granules[head];
   span->state = state;
   span->length = length;
@@ -272,7 +272,7 @@ void span_shorten(uint32_t head, uint32_t length) {
   uint32_t rest = region.granules[head].length - length;
   if (!rest) return;
   region.in_use -= rest;
-  set_span(head, length, SPAN_BLOCK);
+  set_span(head, length, region.granules[head].state);
   set_free(head + length, rest);
 }
 

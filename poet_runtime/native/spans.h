@@ -8,7 +8,7 @@
 #define GRANULE_BYTES ((size_t)1 << GRANULE_SHIFT)
 #define NO_SPAN UINT32_MAX
 
-enum span_state { SPAN_UNUSED = 0, SPAN_FREE, SPAN_BLOCK, SPAN_SLAB };
+enum span_state { SPAN_UNUSED = 0, SPAN_FREE, SPAN_BLOCK, SPAN_PLAIN, SPAN_SLAB };
 
 /* One entry a granule. Of a span, the first has everything and the last has `head`; a slab's all have `head`. */
 struct granule {

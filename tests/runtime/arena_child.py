@@ -18,14 +18,14 @@ import torch
 
 from poet_runtime import TrainStep
 from poet_runtime.arena import Arena, arena_peak
-from tests.runtime.step_parts import batches, convolution, norm_and_dropout, outcome, tied, trained
+from tests.runtime.step_parts import batches, convolution, norm_and_dropout, outcome, trained
 
 
 def main() -> None:
     torch.set_num_threads(1)
     arena = Arena.active()
     report = {
-        "bits": {build.__name__: bits(build) for build in (norm_and_dropout, convolution, tied)},
+        "bits": {build.__name__: bits(build) for build in (norm_and_dropout, convolution)},
         "numpy": numpy_bits(),
         "threads": threads_bits(),
         "strings": foreign_blocks(),

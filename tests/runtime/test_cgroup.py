@@ -57,6 +57,7 @@ def test_the_group_is_gone_and_so_is_what_ran_in_it(hierarchy: Hierarchy) -> Non
         while not group.directory.joinpath("cgroup.procs").read_text():
             assert sleeper.poll() is None
         assert group.usage_bytes() > 0
+        assert group.anonymous_bytes() <= group.usage_bytes()
     assert not group.directory.exists()
     assert sleeper.wait(10) == -9
 
@@ -84,6 +85,9 @@ def test_v2_limits_memory_and_forbids_swap(tmp_path: Path) -> None:
     (tmp_path / "memory.peak").write_text("123\n")
     (tmp_path / "memory.current").write_text("45\n")
     assert (group.peak_bytes(), group.usage_bytes(), group.oom_kills()) == (123, 45, 0)
+    (tmp_path / "memory.stat").write_text("anon 42\nfile 3\n")
+    assert group.anonymous_bytes() == 42
+    assert not group.reset_peak()
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\n")
     assert group.oom_kills() == 1
 

@@ -54,7 +54,7 @@ def isolated(build: Build, kind: str, folder: Path, rows: int = 8, **options: An
 
 @pytest.mark.parametrize(
     ("build", "kind"),
-    [(norm_and_dropout, "random"), (convolution, "page"), (tied, "keep")],
+    [(norm_and_dropout, "random"), (tied, "keep")],
 )
 def test_every_bit_is_eagers(build: Build, kind: str, tmp_path: Path) -> None:
     """Losses, parameters, buffers, optimizer state and the generator, through a process and back."""
@@ -84,11 +84,13 @@ def test_training_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["keep", "page"])
 def test_the_arena_measures_the_plan(kind: str, tmp_path: Path) -> None:
-    _, _, data, step = isolated(convolution, kind, tmp_path, rows=512, arena=arena_library())
+    model, optimizer, data, step = isolated(
+        convolution, kind, tmp_path, rows=512, arena=arena_library()
+    )
     with step:
-        for batch in data:
-            step(*batch)
+        losses = [step(*batch).item().hex() for batch in data]
         found = step.memory()
+    assert outcome(model, optimizer, losses) == eager(convolution, data)
     # Up to 64 bytes a storage are the plan's rounding; oneDNN takes scratch behind torch's back.
     assert found.planned_bytes - 8 * KIB <= found.arena_bytes <= found.planned_bytes + 64 * KIB
     assert found.first_step_bytes > found.arena_bytes  # oneDNN's kernels were made in it
@@ -139,9 +141,10 @@ def test_what_the_limit_cannot_hold_is_counted(tmp_path: Path) -> None:
 
 def test_a_hard_limit_ends_the_step_with_a_named_error(tmp_path: Path) -> None:
     *_, data, step = isolated(
-        convolution, "keep", tmp_path, rows=2048, arena=arena_library(),
-        resident_bytes=2 * MIB, hard=True,
+        convolution, "keep", tmp_path, rows=8192, arena=arena_library(),
+        resident_bytes=12 * MIB, hard=True,
     )  # fmt: skip
+    # 5 MiB are Python's own large blocks and the batch fits; the step would take 13.
     with pytest.raises(ReplayError) as caught, step:
         step(*data[0])
     assert caught.value.code == "step_failed"
@@ -183,22 +186,20 @@ def test_a_cap_that_fits_holds(tmp_path: Path) -> None:
         losses = [step(*batch).item().hex() for batch in data]
         found = step.memory()
         assert step.missing == ()
+        # The arena has what the cap leaves beside the interpreter and torch.
+        assert found.planned_bytes < found.statistics["resident_limit_bytes"] < 400 * MIB
     assert 0 < found.group_bytes <= 400 * MIB
     assert outcome(model, optimizer, losses) == eager(mlp_momentum, data)
 
 
-def test_another_batch_is_refused_before_it_travels(tmp_path: Path) -> None:
+def test_another_batch_is_refused_before_it_travels_and_the_worker_is_lean(tmp_path: Path) -> None:
     *_, data, step = isolated(mlp_momentum, "keep", tmp_path)
     with step:
         with pytest.raises(UsageError) as caught:
             step(data[0][0][:4], data[0][1][:4])
         assert caught.value.code == "batch_mismatch"
         step(*data[0])
-
-
-def test_a_worker_loads_neither_tracer_nor_solver(tmp_path: Path) -> None:
-    *_, step = isolated(mlp_momentum, "keep", tmp_path)
-    with step:
         maps = Path(f"/proc/{step._process.pid}/maps").read_text()
-    for name in ("highs", "_search", "pydantic"):
+    assert "libtorch" in maps
+    for name in ("highs", "_search", "pydantic", "sklearn"):
         assert name not in maps
