@@ -2,6 +2,7 @@
 
     export_joint    forward and backward as one ATen program, on fake tensors   (aten_export)
     lower           which tensors share memory: storages and ops                (storages)
+    exact_dropout   dropout by a byte mask, with eager's rounding               (dropout)
     pruned ..       dead code, gradients added in place and laid out            (accumulation)
     added_up        gradients added up over calls, if asked for                 (micro_batches)
     clipped         norms of the gradients and the coefficient, if asked for    (clipping)
@@ -14,17 +15,16 @@ weights or activations is allocated, except one op's operands at a time where wo
 
 The program's arithmetic is eager PyTorch's own, bit for bit at the same thread count, with one
 exception: `nn.LSTM` is traced as its cell's ATen ops, which oneDNN's fused kernel (eager's default
-in float32) does not match; with torch.backends.mkldnn off, eager runs those ops too. Dropout is
-traced as native_dropout with a byte mask, which draws the same numbers and gives the same bits.
+in float32) does not match; with torch.backends.mkldnn off, eager runs those ops too.
 
-Batch: a tuple whose last element is the target: loss = loss_fn(model(*batch[:-1]), batch[-1]).
+Batch: a tuple whose last element is the target, or a mapping of the model's arguments (`subject`).
 Tensors that the model holds without registering them, and tensors of a loss module, are constants.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,6 +39,8 @@ from poet_runtime.assembly import assembled
 from poet_runtime.aten_export import export_joint
 from poet_runtime.clipping import Clip, clipped
 from poet_runtime.drafts import Block, Draft
+from poet_runtime.dropout import exact_dropout
+from poet_runtime.inputs import Batch, LossFunction, as_batch
 from poet_runtime.kernels import AsTraced
 from poet_runtime.measure import Measurement, Measurer
 from poet_runtime.micro_batches import LastCallRule, MicroBatches, added_up, on_last_call
@@ -52,9 +54,9 @@ from poet_runtime.update_rule import GroupRule
 
 def trace(
     model: nn.Module,
-    loss_fn: Callable[[Any, Any], Tensor],
+    loss_fn: LossFunction | None,
     optimizer: torch.optim.Optimizer,
-    batch: tuple[Any, ...],
+    batch: tuple[Any, ...] | Mapping[str, Any],
     *,
     measure_workspace: bool = True,
     measure_seconds: bool = False,
@@ -70,10 +72,10 @@ def trace(
     Raises TraceError; its code says what is unsupported.
     """
     options = options or StepOptions()
-    _check_arguments(model, batch)
+    whole_batch = _checked_batch(model, loss_fn, batch)
     check_optimizer(optimizer)
     with unset_fake_temporarily():
-        joint = export_joint(model, loss_fn, batch)
+        joint = export_joint(model, loss_fn, whole_batch, options.autocast)
         # The exported program contains autocast's casts: nothing may cast again.
         with torch.autocast("cpu", enabled=False), torch.no_grad():
             lowered = lower(joint)
@@ -120,19 +122,28 @@ def _measured(
     return checked, measured
 
 
-def _check_arguments(model: object, batch: object) -> None:
+def _checked_batch(model: object, loss_fn: object, batch: object) -> Batch:
     if not isinstance(model, nn.Module):
         raise TraceError(
             f"Expected the model to be a torch.nn.Module, got {type(model).__name__}.",
             code="model_unsupported",
         )
-    if not isinstance(batch, tuple) or len(batch) < 2:
-        got = f"a tuple of {len(batch)}" if isinstance(batch, tuple) else type(batch).__name__
+    whole = as_batch(batch)
+    least = 1 if loss_fn is None or isinstance(whole, dict) else 2
+    if not isinstance(whole, tuple | dict) or len(whole) < least:
+        got = f"a tuple of {len(whole)}" if isinstance(whole, tuple) else type(batch).__name__
         raise TraceError(
             f"Expected the batch as a tuple of the model's inputs and the target, got {got}.",
             code="batch_not_tuple",
-            hint="Pass (input, target); the last element is the target, None if there is none.",
+            hint="Pass (input, target); the last element is the target, None if there is none. A "
+            "model that returns its loss takes loss_fn None and a batch that is all its input, "
+            "as a tuple or as a mapping.",
         )
+    _check_hooks(model)
+    return whole
+
+
+def _check_hooks(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
             raise TraceError(
@@ -161,7 +172,7 @@ def _whole_step(
     gradients = {name: lowered.gradients[name] for name in lowered.parameters if name in trained}
     kept = {lowered.loss.storage, *(spec.storage for spec in lowered.new_buffers.values())}
     wanted = kept | {spec.storage for spec in gradients.values()}
-    drafts = pruned(lowered.drafts, lowered.blocks, wanted)
+    drafts = pruned(exact_dropout(lowered.drafts), lowered.blocks, wanted)
     drafts, gradients = accumulated_in_place(drafts, lowered.blocks, gradients)
     drafts, gradients = laid_out(drafts, lowered.blocks, gradients, lowered.parameters)
     micro_batches: MicroBatches | None = None

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -35,9 +35,10 @@ from poet_core.summary import PlanSummary, summarize
 from poet_runtime.checkpointer import Checkpointer
 from poet_runtime.checkpoints import Resumed, TrainingState
 from poet_runtime.hooks import install
-from poet_runtime.inputs import Inputs
+from poet_runtime.inputs import Batch, Inputs, LossFunction, as_batch
 from poet_runtime.io_lane import IoLane
 from poet_runtime.micro_batches import MicroBatches
+from poet_runtime.model_modes import ModelModes
 from poet_runtime.owners import Holders
 from poet_runtime.pager import Pager
 from poet_runtime.paging_directory import choose_paging_place
@@ -54,8 +55,10 @@ from poet_runtime.wear import WearReport
 class TrainStep:
     """One training step of `model` as a callable on batches: `loss = step(*batch)`.
 
-    The loss is `loss_fn(model(*batch[:-1]), batch[-1])`. `batch` is an example: its shapes and
-    types hold for every step. What the step may take, one of
+    The loss is `loss_fn(model(*batch[:-1]), batch[-1])`; with `loss_fn` None it is in what
+    `model(*batch)` returns (`.loss`, ["loss"], or the first of a tuple). A batch that is a mapping
+    is the model's keyword arguments: `step(batch)`. `batch` is an example: its shapes and types
+    hold for every step. What the step may take, one of
 
         ram="512MiB" (or bytes), device=...   a plan is made for it by `planner`: in this process,
                                               at the address of a service, or by any object with
@@ -71,6 +74,7 @@ class TrainStep:
     `clip_norm`, `clip_value`: gradients are clipped before the optimizer's step (`StepOptions`).
     `accumulate`: so many calls add up gradients, and the last of them takes the optimizer's step; a
     loss that is a mean is yours to divide, as in eager code. `steps` counts optimizer's steps.
+    `autocast`: the type that torch.autocast around model and loss casts to.
     `paging_directory`: where the paging file goes; `flash`: how flash is used, a named file or raw
     device included. `flash_write_bytes`: cap on flash writes a step, by default 4 x
     keep-everything's peak. `checkpoint_path`: checkpoints go to two files of that name, one every
@@ -85,9 +89,9 @@ class TrainStep:
     def __init__(
         self,
         model: nn.Module,
-        loss_fn: Callable[[Any, Any], torch.Tensor],
+        loss_fn: LossFunction | None,
         optimizer: torch.optim.Optimizer,
-        batch: tuple[Any, ...],
+        batch: tuple[Any, ...] | Mapping[str, Any],
         *,
         device: str | DeviceProfile | None = None,
         ram: str | int | None = None,
@@ -108,14 +112,18 @@ class TrainStep:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         accumulate: int = 1,
+        autocast: torch.dtype | None = None,
     ) -> None:
         _reveal(model)
+        example: Batch = as_batch(batch)
         source = PlanSource(
             device=device, ram=ram, plan=plan, planner=planner, time_ratio=time_ratio,
             objective=objective, allowed=allowed, flash_write_bytes=flash_write_bytes,
             wall_seconds=wall_seconds,
         )  # fmt: skip
-        options = StepOptions(clip_norm=clip_norm, clip_value=clip_value, accumulate=accumulate)
+        options = StepOptions(
+            clip_norm=clip_norm, clip_value=clip_value, accumulate=accumulate, autocast=autocast
+        )
         if program is None:
             from poet_runtime.trace import trace  # 2 s of imports, for nothing with a program
 
@@ -139,7 +147,7 @@ class TrainStep:
         self.program = program
         self.plan, self.judgement = source.plan_for(program)
         self._flash = flash or FlashOptions()
-        self._begin(model, optimizer, batch, paging_directory, log=log)
+        self._begin(model, optimizer, example, paging_directory, log=log)
         if checkpoint_path is not None:
             self._begin_checkpoints(checkpoint_path, checkpoint_every)
 
@@ -147,7 +155,7 @@ class TrainStep:
         self,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        batch: tuple[Any, ...],
+        batch: Batch,
         paging_directory: str | os.PathLike[str] | None,
         *,
         log: bool,
@@ -155,6 +163,7 @@ class TrainStep:
         program, schedule = self.program, self.plan.schedule
         self.executed: list[Instruction] | None = [] if log else None
         self._model, self._optimizer = model, optimizer
+        self._modes = ModelModes(model)
         rules = program.update_rules
         self._micro_batches = next((r for r in rules if isinstance(r, MicroBatches)), None)
         if self._micro_batches is not None:
@@ -190,8 +199,8 @@ class TrainStep:
         """One step; returns the loss. The batch is copied into memory of the step, or, with
         `donate`, taken over: the tensors passed are empty afterwards.
 
-        Raises UsageError (`batch_mismatch`) and ReplayError (`optimizer_changed`, `state_changed`)
-        before anything has changed; ReplayError (`flash_corrupt`, `flash_io`, `flash_full`,
+        Raises UsageError (`batch_mismatch`) and ReplayError (`optimizer_changed`, `state_changed`,
+        `mode_changed`) before anything has changed; ReplayError (`flash_corrupt`, `flash_io`, `flash_full`,
         `op_output`, `step_failed`) where the step is void, and `step_void` ever after.
         """
         self._check_usable()
@@ -199,7 +208,8 @@ class TrainStep:
             self._checkpointer.begin()
         for rule in self.program.update_rules:
             rule.begin_step(self._optimizer)
-        tensors = self._inputs.check(batch)
+        self._modes.check()
+        tensors = self._inputs.check(self._inputs.batch_of(batch))
         self.park()
         resident = self._inputs.take(tensors, donate=donate)
         with self._void_on_fault():

@@ -294,6 +294,33 @@ def test_dropout_twice_in_a_shared_module() -> None:
     assert program.graph.rng_state_bytes == 2 * torch.get_rng_state().nbytes
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("rate", [0.1, 0.15, 0.3, 0.5, 1.0])
+def test_dropout_rounds_as_eager_does(rate: float, dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(7, 40), nn.Dropout(rate), nn.Linear(40, 3)).to(dtype)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = [(x.to(dtype), y.to(dtype)) for x, y in small_batches()]
+    check_like_eager(model, nn.functional.mse_loss, optimizer, batches)
+
+
+def test_dropout_of_values_that_do_not_lie_in_order() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(7, 6)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            hidden = nn.functional.dropout(self.inner(inputs).t(), 0.15)
+            return hidden.t().contiguous() * hidden.sum(1)
+
+    torch.manual_seed(1)
+    model = Turned()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    batches = [(torch.randn(6, 7), torch.randn(6, 6)) for _ in range(STEPS)]
+    check_like_eager(model, nn.functional.mse_loss, optimizer, batches)
+
+
 def test_a_gradient_that_two_updates_read_is_overwritten_by_neither_too_early() -> None:
     class Twins(nn.Module):
         def __init__(self) -> None:
