@@ -52,6 +52,18 @@ class Inputs:
             raise _mismatch(f"one mapping with {sorted(self._names)}", got)
         return {name: one[name] for name in self._names}
 
+    def other_shapes(self, batch: Batch) -> tuple[tuple[int, ...], ...] | None:
+        """The shapes of a batch that differs from the example in some sizes and in nothing else."""
+        leaves, form = pytree.tree_flatten(batch)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        kinds = [(tensor.dtype, tensor.dim()) for tensor in tensors]
+        constants = [leaf for leaf in leaves if not isinstance(leaf, torch.Tensor)]
+        alike = form == self._form and constants == self._constants
+        if not alike or kinds != [(dtype, len(shape)) for shape, dtype in self._shapes]:
+            return None
+        shapes = tuple(tuple(tensor.shape) for tensor in tensors)
+        return None if shapes == tuple(shape for shape, _ in self._shapes) else shapes
+
     def check(self, batch: Batch) -> list[torch.Tensor]:
         """The tensors of a batch that fits.
 
@@ -99,6 +111,6 @@ def _mismatch(expected: str, got: str) -> UsageError:
     return UsageError(
         f"Expected {expected}, got {got}.",
         code="batch_mismatch",
-        hint="A step is traced for one shape: drop the last, smaller batch, or build a second "
-        "TrainStep for it.",
+        hint="A step is traced for one shape: drop the last, smaller batch (drop_last=True), or "
+        "give on_new_shape='replan' for batches that differ in size only.",
     )

@@ -39,6 +39,7 @@ from poet_runtime.inputs import Batch, Inputs, LossFunction, as_batch
 from poet_runtime.io_lane import IoLane
 from poet_runtime.micro_batches import MicroBatches
 from poet_runtime.model_modes import ModelModes
+from poet_runtime.other_shapes import OtherShapes, Shapes, check_choice, same_wishes
 from poet_runtime.owners import Holders
 from poet_runtime.pager import Pager
 from poet_runtime.paging_directory import choose_paging_place
@@ -74,7 +75,9 @@ class TrainStep:
     `clip_norm`, `clip_value`: gradients are clipped before the optimizer's step (`StepOptions`).
     `accumulate`: so many calls add up gradients, and the last of them takes the optimizer's step; a
     loss that is a mean is yours to divide, as in eager code. `steps` counts optimizer's steps.
-    `autocast`: the type that torch.autocast around model and loss casts to.
+    `autocast`: the type that torch.autocast around model and loss casts to. `on_new_shape`: a batch
+    that differs from the example in size is refused ("error"), or traced and planned for when it
+    first comes ("replan"); between shapes the whole state passes through RAM.
     `paging_directory`: where the paging file goes; `flash`: how flash is used, a named file or raw
     device included. `flash_write_bytes`: cap on flash writes a step, by default 4 x
     keep-everything's peak. `checkpoint_path`: checkpoints go to two files of that name, one every
@@ -113,6 +116,7 @@ class TrainStep:
         clip_value: float | None = None,
         accumulate: int = 1,
         autocast: torch.dtype | None = None,
+        on_new_shape: str = "error",
     ) -> None:
         _reveal(model)
         example: Batch = as_batch(batch)
@@ -146,6 +150,15 @@ class TrainStep:
             )
         self.program = program
         self.plan, self.judgement = source.plan_for(program)
+        self._others: OtherShapes | None = None
+        if check_choice(on_new_shape, flash or FlashOptions()):
+            wishes = same_wishes(source, program.options)
+            self._others = OtherShapes(
+                lambda other: TrainStep(
+                    model, loss_fn, optimizer, other, paging_directory=paging_directory,
+                    flash=flash, name=name, log=log, **wishes,
+                )
+            )  # fmt: skip
         self._flash = flash or FlashOptions()
         self._begin(model, optimizer, example, paging_directory, log=log)
         if checkpoint_path is not None:
@@ -206,20 +219,45 @@ class TrainStep:
         self._check_usable()
         if self._checkpointer is not None:
             self._checkpointer.begin()
-        for rule in self.program.update_rules:
-            rule.begin_step(self._optimizer)
         self._modes.check()
-        tensors = self._inputs.check(self._inputs.batch_of(batch))
-        self.park()
-        resident = self._inputs.take(tensors, donate=donate)
-        with self._void_on_fault():
-            loss = self._run(resident)
+        whole = self._inputs.batch_of(batch)
+        shapes = None if self._others is None else self._inputs.other_shapes(whole)
+        if shapes is None:
+            loss = self._step(whole, donate=donate)
+        else:
+            loss = self._step_elsewhere(shapes, whole, donate=donate)
         if (
             self._checkpointer is not None
             and self._checkpointer.due(self.steps)
             and not self._accumulating
         ):
             self.checkpoint()
+        return loss
+
+    def _step(self, batch: Batch, *, donate: bool) -> torch.Tensor:
+        for rule in self.program.update_rules:
+            rule.begin_step(self._optimizer)
+        tensors = self._inputs.check(batch)
+        self.park()
+        resident = self._inputs.take(tensors, donate=donate)
+        with self._void_on_fault():
+            return self._run(resident)
+
+    def _step_elsewhere(self, shapes: Shapes, batch: Batch, *, donate: bool) -> torch.Tensor:
+        """A step that another TrainStep makes, for a batch of these shapes."""
+        assert self._others is not None
+        other = self._others.at(shapes, batch)
+        if self._micro_batches is not None and other._micro_batches is not None:
+            other._micro_batches.done = self._micro_batches.done
+        try:
+            loss = other._step(batch, donate=donate)
+        finally:
+            self._void = other._void
+        if self._micro_batches is not None and other._micro_batches is not None:
+            self._micro_batches.done = other._micro_batches.done
+        self.steps += not self._accumulating
+        if self.executed is not None:
+            self.executed = other.executed
         return loss
 
     def park(self) -> None:
@@ -307,7 +345,7 @@ class TrainStep:
         `checkpoint_corrupt`) before anything has changed; ReplayError where the state is void.
         """
         checkpointer = self._checkpoints()
-        self.write_back()
+        _reveal(self._model)
         self._check_usable()
         found = checkpointer.find()
         if found is None:
@@ -321,13 +359,14 @@ class TrainStep:
 
     def wear(self) -> WearReport:
         """What this TrainStep has written to flash; `.line()` for people."""
-        return WearReport(
+        own = WearReport(
             steps=self._steps_here,
             written_bytes=self._pager.bytes_written if self._pager else 0,
             step_bytes=self._step_bytes_written,
             planned_step_bytes=self.judgement.flash_bytes_written,
             endurance_bytes=self._flash.endurance_bytes,
         )
+        return own if self._others is None else self._others.added_to(own)
 
     def summary(self) -> PlanSummary:
         """The plan against its budget, keep-everything and the floor; `.line()` for people."""
@@ -347,6 +386,8 @@ class TrainStep:
         if self._closed:
             return
         try:
+            if self._others is not None:
+                self._others.close()
             if self._void:
                 self._parking.abandon()
             else:
