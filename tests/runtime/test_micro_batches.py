@@ -134,6 +134,7 @@ def test_looking_after_every_call_shows_what_eager_has(build: Build, tmp_path: P
             }
             assert state_digests(model, optimizer) == eager.state()
             assert gradients(model) == gradients(eager.model)
+            assert state_digests(*copy.deepcopy((model, optimizer))) == eager.state()
         assert any(value is None for value in gradients(model).values())
 
 
