@@ -101,6 +101,7 @@ class CheckpointSlots:
         _sync_directory(path.parent)
         self._newest: int | None = None
         self._sequence = 0
+        self.bytes_written = 0
 
     def reserve(self, size_bytes: int) -> None:
         """Allocates both slots for parts of `size_bytes` together, each in whole blocks."""
@@ -162,6 +163,7 @@ class CheckpointSlots:
         _write_bytes(file, header.ljust(BLOCK_BYTES, b"\0"), 0)
         file.disk.sync()
         self._newest, self._sequence = slot, sequence
+        self.bytes_written += begin + blocks_of(len(table)) + BLOCK_BYTES  # the header twice
 
     def read(self, checkpoint: Checkpoint, part: StoredPart, address: int) -> None:
         """Fills the memory at `address` with a part. Raises DataError (`checkpoint_corrupt`)."""
@@ -254,6 +256,8 @@ def _write_part(file: FlashFile, part: Part, begin: int, progress: Callable[[], 
             crc = zlib.crc32(some, crc)
             file.write(address_of(some), len(some), begin + written)
             written += len(some)
+            if not file.direct:
+                file.disk.sync()  # bit by bit: the page cache would leave it all to one long sync
             progress()
     if written != part.size_bytes:
         raise OSError(f"a part of {part.size_bytes} bytes gave {written}")

@@ -42,6 +42,7 @@ class Checkpointer:
                 f"Expected checkpoint_every of at least 1 step, got {every}.",
                 code="checkpoint_every",
             )
+        state.facts(0, {})  # what cannot be written is named now, not after the first interval
         self._every, self._state, self._lane = every, state, lane
         self._path = Path(path)
         try:
@@ -56,6 +57,11 @@ class Checkpointer:
         self._found: Checkpoint | None = None
         self._look()
         self._ours = self._found is None
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes of the checkpoints that this run has completed."""
+        return self._slots.bytes_written
 
     def begin(self) -> None:
         """Before a step. Raises UsageError (`checkpoint_exists`) where the step would lead to

@@ -25,6 +25,7 @@ _IDLE = float("inf")
 class _State:
     """What the thread knows; it holds no IoLane, so that a forgotten one can be collected."""
 
+    stall_seconds: float
     at_end: list[Callable[[], None]] = field(default_factory=list)
     jobs: queue.SimpleQueue[tuple[Callable[[], None], str] | None] = field(
         default_factory=queue.SimpleQueue
@@ -48,7 +49,7 @@ class IoLane:
         self.stall_seconds = stall_seconds
         self.submitted = 0
         self.waited_seconds = 0.0
-        self._state = _State()
+        self._state = _State(stall_seconds)
         self._thread = threading.Thread(
             target=_serve, args=(self._state,), name="poet-pager", daemon=True
         )
@@ -107,16 +108,21 @@ class IoLane:
 
     def call(self, work: Callable[[], None], what: str) -> None:
         """Runs `work` on the thread after everything submitted. What it raises is raised here and
-        is no fault of the lane."""
+        is no fault of the lane; its time counts neither as busy nor as waited."""
         raised: list[Exception] = []
+        state = self._state
 
         def guarded() -> None:
+            started = time.monotonic()
             try:
                 work()
             except Exception as error:  # noqa: BLE001 - raised again by the caller, below
                 raised.append(error)
+            state.busy_seconds -= time.monotonic() - started
 
+        waited = self.waited_seconds
         self.wait(self.submit(guarded, what))
+        self.waited_seconds = waited
         if raised:
             raise raised.pop()
 
@@ -204,6 +210,8 @@ def _stalled(silent_seconds: float, stall_seconds: float) -> ReplayError:
 
 def _shut_down(state: _State, thread: threading.Thread) -> None:
     state.jobs.put(None)
+    if thread is threading.current_thread():
+        return
     # A thread that hangs in the disk is left to it: it ends itself should the disk ever answer.
-    if thread is not threading.current_thread() and not state.stalled:
-        thread.join()
+    while thread.is_alive() and time.monotonic() - state.progress_at <= state.stall_seconds:
+        thread.join(min(_CHECK_SECONDS, state.stall_seconds))

@@ -42,7 +42,7 @@ class _Job:
 
 
 @dataclass(slots=True)
-class _Lane:
+class _Shared:
     """What transfers share; it holds no Pager, so that a forgotten Pager can be collected."""
 
     file: PagingFile
@@ -68,7 +68,7 @@ class Pager:
         file = open_paging_file(size_bytes, directory, options)
         self.lane = IoLane(options.stall_seconds)
         self.lane.at_end(file.remove)
-        self._state = _Lane(file, options.checksums, self.lane.progress())
+        self._state = _Shared(file, options.checksums, self.lane.progress())
 
     @property
     def tickets(self) -> int:
@@ -147,23 +147,24 @@ class Pager:
         return self.lane.submit(lambda: _transfer(state, job), what)
 
 
-def _transfer(lane: _Lane, job: _Job) -> None:
+def _transfer(shared: _Shared, job: _Job) -> None:
     if job.outward:
-        lane.checksums.pop(job.storage, None)  # half a write leaves no copy that would be believed
-        lane.writes += 1
-        digest = new_digest(lane.kind, lane.writes)
-        _move(lane, job, digest)
-        lane.checksums[job.storage] = lane.writes, digest.value()
-        lane.bytes_written += blocks_of(job.size_bytes)
+        # Half a write leaves no copy that would be believed.
+        shared.checksums.pop(job.storage, None)
+        shared.writes += 1
+        digest = new_digest(shared.kind, shared.writes)
+        _move(shared, job, digest)
+        shared.checksums[job.storage] = shared.writes, digest.value()
+        shared.bytes_written += blocks_of(job.size_bytes)
         return
-    digest = _digest_to_verify(lane, job.storage)
-    _move(lane, job, digest)
-    lane.bytes_read += blocks_of(job.size_bytes)
-    _verify(lane, job.storage, digest)
+    digest = _digest_to_verify(shared, job.storage)
+    _move(shared, job, digest)
+    shared.bytes_read += blocks_of(job.size_bytes)
+    _verify(shared, job.storage, digest)
 
 
-def _move(lane: _Lane, job: _Job, digest: Digest) -> None:
-    flash, begin = lane.file.flash, lane.file.begin + job.offset
+def _move(shared: _Shared, job: _Job, digest: Digest) -> None:
+    flash, begin = shared.file.flash, shared.file.begin + job.offset
     for done in range(0, job.size_bytes, _PIECE_BYTES):
         count = min(_PIECE_BYTES, job.size_bytes - done)
         address = job.address + done
@@ -172,16 +173,16 @@ def _move(lane: _Lane, job: _Job, digest: Digest) -> None:
         digest.update(memory_view(address, count))
         if job.outward:
             flash.write(address, count, begin + done)
-        lane.progress()
+        shared.progress()
 
 
-def _digest_to_verify(lane: _Lane, storage: int) -> Digest:
-    write, _ = lane.checksums.get(storage, (0, 0))
-    return new_digest(lane.kind, write)
+def _digest_to_verify(shared: _Shared, storage: int) -> Digest:
+    write, _ = shared.checksums.get(storage, (0, 0))
+    return new_digest(shared.kind, write)
 
 
-def _verify(lane: _Lane, storage: int, digest: Digest) -> None:
-    found, known = digest.value(), lane.checksums.get(storage)
+def _verify(shared: _Shared, storage: int, digest: Digest) -> None:
+    found, known = digest.value(), shared.checksums.get(storage)
     if known is None or found != known[1]:
         raise ReplayError(
             f"Storage {storage} came back from flash with checksum {found:#x}; expected "

@@ -358,13 +358,17 @@ class TrainStep:
         return resumed
 
     def wear(self) -> WearReport:
-        """What this TrainStep has written to flash; `.line()` for people."""
+        """What this TrainStep has written to flash, and waited for it; `.line()` for people."""
         own = WearReport(
             steps=self._steps_here,
             written_bytes=self._pager.bytes_written if self._pager else 0,
             step_bytes=self._step_bytes_written,
             planned_step_bytes=self.judgement.flash_bytes_written,
+            checkpoint_bytes=self._checkpointer.bytes_written if self._checkpointer else 0,
             endurance_bytes=self._flash.endurance_bytes,
+            busy_seconds=self._pager.lane.busy_seconds if self._pager else 0.0,
+            waited_seconds=self._pager.lane.waited_seconds if self._pager else 0.0,
+            direct=self._pager.file.flash.direct if self._pager else None,
         )
         return own if self._others is None else self._others.added_to(own)
 

@@ -232,6 +232,7 @@ def test_room_for_checkpoints_is_taken_at_the_start(tmp_path: Path) -> None:
     with step:
         reserved = [(tmp_path / f"run.{slot}").stat().st_size for slot in (0, 1)]
         trained(step, batches(norm_and_dropout, 3))
+        assert 3 * 4096 < step.wear().checkpoint_bytes <= 3 * (reserved[0] + 4096)
         assert [(tmp_path / f"run.{slot}").stat().st_size for slot in (0, 1)] == reserved
         assert torch.isfinite(model[0].weight).all()
 
