@@ -144,7 +144,8 @@ class Arena:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArenaPeak:
-    """What the arena saw while something ran, over what was in use before: bytes and tags."""
+    """What the arena saw while something ran, in bytes and tags. `begin`: what was in use before
+    and is none of its business; `peak` and `end` are over that."""
 
     begin_bytes: int
     peak_bytes: int
@@ -157,27 +158,29 @@ class ArenaPeak:
 
 
 @contextmanager
-def arena_peak(arena: Arena, *, planned_bytes: int | None = None) -> Iterator[Callable[[], ArenaPeak]]:  # fmt: skip
+def arena_peak(
+    arena: Arena, *, begin_bytes: int | None = None, planned_bytes: int | None = None
+) -> Iterator[Callable[[], ArenaPeak]]:
     """Yields a function that gives the peak since the block began.
 
-    `planned_bytes`: what the block may have in use at most, over what was there when it began and
-    is counted in `begin_bytes`; an allocation beyond it by more than a granule is an excess.
+    `begin_bytes`: what is in use and does not count (default: all of it). `planned_bytes`: what may
+    be in use at most over that; an allocation beyond it by more than a granule is an excess.
     """
     arena.reset()
-    begin = arena.statistics().in_use_bytes
+    begin = arena.statistics().in_use_bytes if begin_bytes is None else begin_bytes
     arena.plan(None if planned_bytes is None else begin + planned_bytes + GRANULE_BYTES)
 
     def peak() -> ArenaPeak:
         found = arena.statistics()
         return ArenaPeak(
             begin_bytes=begin,
-            peak_bytes=found.peak_in_use_bytes,
+            peak_bytes=found.peak_in_use_bytes - begin,
             peak_tag=found.peak_in_use_tag,
-            end_bytes=found.in_use_bytes,
+            end_bytes=found.in_use_bytes - begin,
             peak_resident_bytes=found.peak_resident_bytes,
             excesses=found.excesses,
             first_excess_tag=found.first_excess_tag,
-            first_excess_bytes=found.first_excess_bytes,
+            first_excess_bytes=max(0, found.first_excess_bytes - begin),
         )
 
     try:

@@ -83,8 +83,9 @@ class IsolatedMemory:
 
 
 # Beside the arena's limit, under a cap: what libraries map in the first step (oneDNN writes its
-# kernels then: 6 MiB for ResNet-18), and the page tables and buffers of the kernel's own.
-_FIRST_STEP_ROOM, _ROOM = 32 << 20, 12 << 20
+# kernels then: 6 MiB for ResNet-18), and what varies later (the group's peak less the arena's was
+# 153.8 to 154.1 MiB for ResNet-18 over caps and steps).
+_FIRST_STEP_ROOM, _ROOM = 32 << 20, 6 << 20
 
 
 class IsolatedStep:
@@ -103,7 +104,7 @@ class IsolatedStep:
         optimizer: torch.optim.Optimizer,
         program: Program,
         plan: Plan,
-        batch: tuple[Any, ...],
+        batch: tuple[Any, ...] | Mapping[str, Any],
         *,
         cap_bytes: int | None = None,
         resident_bytes: int | None = None,
@@ -117,6 +118,8 @@ class IsolatedStep:
         """`counted`: make a memory group without a cap, to count. `arena`: another build of its
         library, or False for libc's allocator."""
         self._model, self._optimizer = model, optimizer
+        batch = dict(batch) if isinstance(batch, Mapping) else batch
+        self._names = tuple(batch) if isinstance(batch, dict) else ()
         self._form = pytree.tree_structure(batch)
         self._shapes = batch_shapes(batch)
         self._exits = ExitStack()
@@ -152,10 +155,13 @@ class IsolatedStep:
         self._count_from_here()
         self.newest_step_seconds = 0.0
 
-    def __call__(self, *batch: Any) -> torch.Tensor:
-        """One step in the worker; returns the loss. Raises UsageError (`batch_mismatch`) before
+    def __call__(self, *arguments: Any) -> torch.Tensor:
+        """One step in the worker on a batch, or on the mapping that is one; returns the loss. Raises UsageError (`batch_mismatch`) before
         anything has changed, and what the worker's TrainStep raises."""
         self._check_open()
+        batch: Any = arguments
+        if self._names and len(arguments) == 1 and set(arguments[0]) == set(self._names):
+            batch = {name: arguments[0][name] for name in self._names}
         if pytree.tree_structure(batch) != self._form or batch_shapes(batch) != self._shapes:
             raise UsageError(
                 "Expected a batch with the structure, shapes and types of the example.",
@@ -256,7 +262,9 @@ class IsolatedStep:
         if self._group is None or self._cap_bytes is None or statistics is None:
             return
         others = self._group.anonymous_bytes() - statistics["resident_bytes"]
-        limit = max(self._planned_bytes, self._cap_bytes - others - room_bytes)
+        # Less than the blocks themselves take would only be faulted in again and again.
+        least = max(self._planned_bytes, statistics["peak_span_bytes"])
+        limit = max(least, self._cap_bytes - others - room_bytes)
         self._ask({"do": "limit", "resident_bytes": limit})
 
     def _count_from_here(self) -> None:

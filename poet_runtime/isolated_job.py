@@ -57,7 +57,7 @@ def write_job(
     plan: Plan,
     model: nn.Module,
     optimizer: Any,
-    batch: tuple[Any, ...],
+    batch: Any,
     *,
     threads: int,
 ) -> None:
@@ -99,7 +99,7 @@ class Job:
     optimizer: SkeletonOptimizer
     program: Program
     plan: Plan
-    batch: tuple[Any, ...]
+    batch: Any
     state: MappedTensors
 
     def __init__(self, folder: Path) -> None:
@@ -127,19 +127,18 @@ def empty_like_batch(shapes: Sequence[Shape]) -> list[torch.Tensor]:
     return [torch.empty(shape.size, dtype=shape.dtype, device="cpu") for shape in shapes]
 
 
-def batch_shapes(batch: tuple[Any, ...]) -> list[Shape]:
+def batch_shapes(batch: Any) -> list[Shape]:
     """The tensors of a batch, in the order in which they travel."""
     leaves = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, torch.Tensor)]
     return [shape_of((str(number),), leaf) for number, leaf in enumerate(leaves)]
 
 
-def filled_form(batch: tuple[Any, ...], tensors: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+def filled_form(batch: Any, tensors: Sequence[torch.Tensor]) -> Any:
     """The batch with other tensors in the places of its own."""
     leaves, form = pytree.tree_flatten(batch)
     rest = iter(tensors)
     whole = [next(rest) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
-    filled: tuple[Any, ...] = pytree.tree_unflatten(whole, form)
-    return filled
+    return pytree.tree_unflatten(whole, form)
 
 
 def _form_out(value: Any) -> Any:

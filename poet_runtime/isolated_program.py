@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -23,8 +24,10 @@ from poet_core.units import LARGEST_INTEGER
 from poet_runtime.isolated_tensors import dtype_named
 from poet_runtime.kernels import AsTraced
 from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec
+from poet_runtime.step_options import StepOptions
 
 _PACKAGE = "poet_runtime."
+_FIELDS = {"graph", "calls", "bindings", "loss", "update_rules", "options"}
 
 
 def program_to_document(program: Program) -> dict[str, Any]:
@@ -32,6 +35,9 @@ def program_to_document(program: Program) -> dict[str, Any]:
 
     Raises ReplayError (`step_not_portable`) where a call is made of something that has no name.
     """
+    if {field.name for field in fields(program)} != _FIELDS:
+        # A worker must not train a step without a part that it does not know.
+        raise _not_portable("a part that this module does not know")
     return {
         "graph": graph_to_document(program.graph),
         "calls": [
@@ -48,6 +54,10 @@ def program_to_document(program: Program) -> dict[str, Any]:
             for b in program.bindings
         ],
         "loss": encoded(program.loss),
+        "options": {
+            field.name: encoded(getattr(program.options, field.name))
+            for field in fields(program.options)
+        },
     }
 
 
@@ -64,6 +74,9 @@ def program_from_document(
             bindings=tuple(_binding_in(binding, constants) for binding in document["bindings"]),
             loss=decoded(document["loss"]),
             update_rules=tuple(update_rules),
+            options=StepOptions(
+                **{name: decoded(value) for name, value in document["options"].items()}
+            ),
         )
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, ImportError) as error:
         raise DocumentError(

@@ -39,6 +39,7 @@ from poet_runtime.isolated_job import (
 from poet_runtime.isolated_program import decoded
 from poet_runtime.isolated_skeleton import skeleton_document
 from poet_runtime.isolated_tensors import Key, Shape, forget_pages, shape_of, write_tensors
+from poet_runtime.measured_peak import unplanned_bytes
 from poet_runtime.program import Owner
 from poet_runtime.replay import CompiledStep
 from poet_runtime.train_step import TrainStep
@@ -162,7 +163,7 @@ class Worker:
             self._arena.trim()
             self._arena.limit(message["resident_bytes"], hard=message["hard"])
             self._arena.reset()
-            self._other_bytes = self._in_no_plan(self._arena)
+            self._other_bytes = unplanned_bytes(self._step, self._arena)
             if message["tags"]:
                 self._step.tag_instructions(self._arena)
         return {"planned_bytes": self._step.judgement.peak_bytes}
@@ -172,16 +173,10 @@ class Worker:
         self._arena.limit(message["resident_bytes"])
         return {}
 
-    def _in_no_plan(self, arena: Arena) -> int:
-        """Bytes in use between steps that no plan counts: what libraries keep."""
-        graph, schedule = self._step.program.graph, self._step.plan.schedule
-        kept = sum(graph.storages[storage].size_bytes for storage in schedule.start_ram)
-        return max(0, arena.statistics().in_use_bytes - kept)
-
     def _after_first_step(self, arena: Arena) -> None:
         """Kernels are made and kept now: from here on the plan is what is taken, or an excess."""
         self._first_step_bytes = arena.statistics().peak_in_use_bytes - self._other_bytes
-        self._other_bytes = self._in_no_plan(arena)
+        self._other_bytes = unplanned_bytes(self._step, arena)
         arena.reset()
         arena.plan(self._other_bytes + self._step.judgement.peak_bytes + GRANULE_BYTES)
 
@@ -194,9 +189,10 @@ class Worker:
         batch = filled_form(self._batch, tensors)
         begin = time.perf_counter()
         del tensors
-        loss = float(self._step(*batch, donate=True)).hex()
+        arguments = (batch,) if isinstance(batch, dict) else batch
+        loss = float(self._step(*arguments, donate=True)).hex()
         seconds = time.perf_counter() - begin
-        del batch
+        del batch, arguments
         if self._arena is not None and self._first_step_bytes is None:
             self._after_first_step(self._arena)
         return {"loss": loss, "seconds": seconds}

@@ -13,7 +13,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int begun; /* 0: not yet, 1: a region is there, -1: the system gave none */
 static int hard_limit;
-static int64_t tag = -1;
+static int64_t tag = -1; /* written by the program at any time, without the lock */
 /* What spans.c does not count. */
 static struct poet_arena_statistics now = {
     .peak_in_use_tag = -1, .peak_plain_tag = -1, .peak_resident_tag = -1, .first_excess_tag = -1, .first_over_limit_tag = -1};
@@ -31,15 +31,17 @@ static int begin(void) {
   return begun == 1;
 }
 
+static int64_t tag_now(void) { return __atomic_load_n(&tag, __ATOMIC_RELAXED); }
+
 static uint64_t bytes(uint64_t granules) { return granules << GRANULE_SHIFT; }
 
 static void note_resident(int over_limit) {
   if (region.resident > now.peak_resident_bytes >> GRANULE_SHIFT) {
     now.peak_resident_bytes = bytes(region.resident);
-    now.peak_resident_tag = tag;
+    now.peak_resident_tag = tag_now();
   }
   if (bytes(region.in_use) > now.peak_span_bytes) now.peak_span_bytes = bytes(region.in_use);
-  if (over_limit && now.over_limit++ == 0) now.first_over_limit_tag = tag;
+  if (over_limit && now.over_limit++ == 0) now.first_over_limit_tag = tag_now();
 }
 
 static void note_taken(uint64_t size, int plain) {
@@ -47,31 +49,33 @@ static void note_taken(uint64_t size, int plain) {
     now.plain_bytes += size;
     if (now.plain_bytes > now.peak_plain_bytes) {
       now.peak_plain_bytes = now.plain_bytes;
-      now.peak_plain_tag = tag;
+      now.peak_plain_tag = tag_now();
     }
     return;
   }
   now.in_use_bytes += size;
   if (now.in_use_bytes > now.peak_in_use_bytes) {
     now.peak_in_use_bytes = now.in_use_bytes;
-    now.peak_in_use_tag = tag;
+    now.peak_in_use_tag = tag_now();
   }
   if (now.planned_bytes && now.in_use_bytes > now.planned_bytes && now.excesses++ == 0) {
-    now.first_excess_tag = tag;
+    now.first_excess_tag = tag_now();
     now.first_excess_bytes = now.in_use_bytes;
   }
 }
 
 static void *take(size_t alignment, size_t size, int plain) {
   int over_limit = 0;
+  /* A tensor that is refused is an error with a name; few libraries look at what malloc returns. */
+  int hard = hard_limit && !plain;
   void *block = NULL;
   if (!plain && size <= SMALL_BYTES && alignment <= SMALL_ALIGNMENT) {
-    block = small_take(size, hard_limit, &over_limit);
+    block = small_take(size, hard, &over_limit);
   } else {
     uint64_t length = (size + GRANULE_BYTES - 1) >> GRANULE_SHIFT;
     uint64_t step = alignment > GRANULE_BYTES ? alignment >> GRANULE_SHIFT : 1;
     if (length + step > region.count) return NULL;
-    uint32_t head = span_take((uint32_t)length, (uint32_t)step, hard_limit, &over_limit);
+    uint32_t head = span_take((uint32_t)length, (uint32_t)step, hard, &over_limit);
     if (head != NO_SPAN) {
       region.granules[head].requested = size;
       if (plain) region.granules[head].state = SPAN_PLAIN;
@@ -237,14 +241,14 @@ void poet_arena_reset(void) {
   struct poet_arena_statistics begun_again = {
       .in_use_bytes = now.in_use_bytes,
       .peak_in_use_bytes = now.in_use_bytes,
-      .peak_in_use_tag = tag,
+      .peak_in_use_tag = tag_now(),
       .plain_bytes = now.plain_bytes,
       .peak_plain_bytes = now.plain_bytes,
-      .peak_plain_tag = tag,
+      .peak_plain_tag = tag_now(),
       .blocks = now.blocks,
       .peak_span_bytes = bytes(region.in_use),
       .peak_resident_bytes = bytes(region.resident),
-      .peak_resident_tag = tag,
+      .peak_resident_tag = tag_now(),
       .planned_bytes = now.planned_bytes,
       .first_excess_tag = -1,
       .first_over_limit_tag = -1,

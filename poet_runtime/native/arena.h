@@ -61,7 +61,7 @@ POET_EXPORT size_t poet_arena_usable(const void *block);
 /* The block with another size, in place where its span is large enough; NULL leaves the old one alone. */
 POET_EXPORT void *poet_arena_resize(void *block, size_t size);
 POET_EXPORT void poet_arena_read(struct poet_arena_statistics *statistics);
-/* Bounds resident memory (0: no bound). `hard`: an allocation that cannot be kept within it fails. */
+/* Bounds resident memory (0: no bound). `hard`: an aligned allocation that cannot be kept within it fails. */
 POET_EXPORT void poet_arena_limit(uint64_t bytes, int hard);
 /* What the plan says is in use at most (0: nothing said); forgets earlier excesses. */
 POET_EXPORT void poet_arena_plan(uint64_t bytes);

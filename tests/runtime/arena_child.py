@@ -18,6 +18,7 @@ import torch
 
 from poet_runtime import TrainStep
 from poet_runtime.arena import Arena, arena_peak
+from poet_runtime.measured_peak import measure_step_in_arena, measure_step_peak
 from tests.runtime.step_parts import batches, convolution, norm_and_dropout, outcome, trained
 
 
@@ -32,6 +33,7 @@ def main() -> None:
         "child": fork_bits(),
         "statistics": asdict(arena.statistics()) if arena else None,
         "tensor": tensor_peak(arena) if arena else None,
+        "step": step_peak(arena) if arena else None,
     }
     json.dump(report, sys.stdout)
 
@@ -107,7 +109,22 @@ def tensor_peak(arena: Arena) -> dict[str, int]:
         del first, second
         arena.tag = -1
         found = peak()
-    return {"peak": found.peak_bytes - found.begin_bytes, "tag": found.first_excess_tag}
+    return {"peak": found.peak_bytes, "tag": found.first_excess_tag}
+
+
+def step_peak(arena: Arena) -> dict[str, int]:
+    """A step's plan, and its peak by the arena and by the profiler."""
+    data = batches(norm_and_dropout, 3, rows=512)
+    model, loss_fn, optimizer = norm_and_dropout()
+    with TrainStep(model, loss_fn, optimizer, data[0]) as step:
+        step(*data[0])
+        found = measure_step_in_arena(step, data[1:], arena)
+        return {
+            "planned": step.judgement.peak_bytes,
+            "arena": found.peak_bytes,
+            "profiler": measure_step_peak(step, data[1:]).peak_bytes,
+            "excesses": found.excesses,
+        }
 
 
 if __name__ == "__main__":

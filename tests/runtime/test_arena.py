@@ -247,9 +247,9 @@ def test_an_excess_over_the_plan_names_the_first_that_made_it(driver: Driver) ->
             driver.arena.tag = tag
             driver.free(driver.take(3 * MIB))
         found = peak()
-    assert (found.excesses, found.first_excess_tag, found.first_excess_bytes) == (2, 2, 4 * MIB)
-    assert (found.begin_bytes, found.peak_bytes, found.peak_tag) == (MIB, 4 * MIB, 2)
-    assert found.end_bytes == MIB
+    assert (found.excesses, found.first_excess_tag, found.first_excess_bytes) == (2, 2, 3 * MIB)
+    assert (found.begin_bytes, found.peak_bytes, found.peak_tag) == (MIB, 3 * MIB, 2)
+    assert found.end_bytes == 0
     driver.free(before)
 
 

@@ -47,3 +47,12 @@ def test_tensors_are_in_the_arena(reports: tuple[Any, Any]) -> None:
     # Four threads made 40 tensors each of 50 000 floats and more.
     assert statistics["peak_in_use_bytes"] >= 160 * 50_000 * 4
     assert tensor == {"peak": 12_000_000, "tag": 6}
+
+
+def test_plan_arena_and_profiler_agree(reports: tuple[Any, Any]) -> None:
+    step = reports[0]["step"]
+    # 64 bytes a storage are the plan's rounding; the generator's state is 5056 bytes.
+    assert abs(step["arena"] - step["planned"]) < 8192
+    assert abs(step["arena"] - step["profiler"]) < 8192
+    assert step["planned"] > 400_000
+    assert step["excesses"] == 0
