@@ -258,12 +258,14 @@ class IsolatedStep:
 
     def _share_cap(self, room_bytes: int) -> None:
         """Gives the arena what the cap leaves: pages that are kept need no fault."""
-        statistics = self._ask({"do": "report"})["arena"] if self._cap_bytes else None
-        if self._group is None or self._cap_bytes is None or statistics is None:
+        if self._group is None or self._cap_bytes is None:
             return
-        others = self._group.anonymous_bytes() - statistics["resident_bytes"]
+        found = self._ask({"do": "report"})
+        if found["arena"] is None:
+            return
+        others = self._group.anonymous_bytes() - found["arena"]["resident_bytes"]
         # Less than the blocks themselves take would only be faulted in again and again.
-        least = max(self._planned_bytes, statistics["peak_span_bytes"])
+        least = max(self._planned_bytes, found["span_bytes"])
         limit = max(least, self._cap_bytes - others - room_bytes)
         self._ask({"do": "limit", "resident_bytes": limit})
 

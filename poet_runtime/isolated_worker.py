@@ -132,6 +132,7 @@ class Worker:
         self._arena = Arena.active()
         self._other_bytes = 0
         self._first_step_bytes: int | None = None
+        self._span_bytes = 0
 
     def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Does what a message asks."""
@@ -175,7 +176,9 @@ class Worker:
 
     def _after_first_step(self, arena: Arena) -> None:
         """Kernels are made and kept now: from here on the plan is what is taken, or an excess."""
-        self._first_step_bytes = arena.statistics().peak_in_use_bytes - self._other_bytes
+        found = arena.statistics()
+        self._first_step_bytes = found.peak_in_use_bytes - self._other_bytes
+        self._span_bytes = found.peak_span_bytes
         self._other_bytes = unplanned_bytes(self._step, arena)
         arena.reset()
         arena.plan(self._other_bytes + self._step.judgement.peak_bytes + GRANULE_BYTES)
@@ -205,6 +208,7 @@ class Worker:
             "arena": asdict(found),
             "other_bytes": self._other_bytes,
             "first_step_bytes": self._first_step_bytes,
+            "span_bytes": max(self._span_bytes, found.peak_span_bytes),
             "peak_at": self._instruction(found.peak_in_use_tag),
             "excess_at": self._instruction(found.first_excess_tag) if found.excesses else "",
         }
