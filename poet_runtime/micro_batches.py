@@ -9,8 +9,8 @@ to them run in the last call only.
 
 Why so: the arithmetic is AccumulateGrad's own (the first gradient is taken over, the others are
 added in their order), state is true between any two calls, one plan of the size of one micro-batch
-serves all calls, and its memory holds for the largest of them, the last. The price: a plan that
-pages optimizer states pages them in every call.
+serves all calls, and its memory holds for the largest of them, the last. The others leave out what
+only updates want: optimizer states stay on flash, and parameters are not written there again.
 
 Invariant: an accumulator counts only from the first gradient of its round on; before, its content
 is whatever the last update has left.
@@ -26,8 +26,10 @@ import torch
 from torch import Tensor
 
 from poet_core.graph import Phase, Role
+from poet_core.plan import Do, Schedule
 from poet_runtime.drafts import Block, Draft
-from poet_runtime.program import TensorSpec, UpdateRule
+from poet_runtime.flash_layout import FlashLayout
+from poet_runtime.program import Program, TensorSpec, UpdateRule
 
 
 class MicroBatches:
@@ -158,3 +160,40 @@ def on_last_call(drafts: Sequence[Draft], micro_batches: MicroBatches) -> list[D
         else draft
         for draft in drafts
     ]
+
+
+def without_updates(
+    program: Program, schedule: Schedule, layout: FlashLayout
+) -> tuple[Schedule, FlashLayout]:
+    """The schedule of every call but the last, with its transfers at the places of `layout`.
+
+    Left out are the updates, every move of a storage that is on flash between calls and only
+    updates touch, and every page-out of one that has its home there and only updates change. So
+    flash and RAM hold at the end what they hold after the whole schedule, in an older version, and
+    RAM never holds more than under the whole schedule.
+    """
+    graph = program.graph
+    updates = {
+        op.id
+        for op, call in zip(graph.ops, program.calls, strict=True)
+        if isinstance(call.function, OnLastCall)
+    }
+    others = [op for op in graph.ops if op.id not in updates]
+    at_home = set(schedule.start_flash)
+    idle = at_home - set(schedule.start_ram) - {s for op in others for s in op.touches}
+    unchanged = at_home - {s for op in others for s in (*op.writes, *op.mutates)}
+    left_out = {
+        Do.COMPUTE: updates, Do.PAGE_OUT: idle | unchanged, Do.PAGE_IN: idle, Do.FREE: idle,
+    }  # fmt: skip
+    whole = schedule.instructions
+    kept = [at for at, one in enumerate(whole) if one.target not in left_out[one.do]]
+    transfers = iter(layout.transfers)
+    placed = {
+        at: next(transfers)
+        for at, one in enumerate(whole)
+        if one.do in (Do.PAGE_OUT, Do.PAGE_IN)
+    }  # fmt: skip
+    return (
+        replace(schedule, instructions=tuple(whole[at] for at in kept)),
+        replace(layout, transfers=tuple(placed[at] for at in kept if at in placed)),
+    )

@@ -37,7 +37,7 @@ from poet_runtime.checkpoints import Resumed, TrainingState
 from poet_runtime.hooks import install
 from poet_runtime.inputs import Batch, Inputs, LossFunction, as_batch
 from poet_runtime.io_lane import IoLane
-from poet_runtime.micro_batches import MicroBatches
+from poet_runtime.micro_batches import MicroBatches, without_updates
 from poet_runtime.model_modes import ModelModes
 from poet_runtime.other_shapes import OtherShapes, Shapes, check_choice, same_wishes
 from poet_runtime.owners import Holders
@@ -187,6 +187,10 @@ class TrainStep:
         self._inputs = Inputs(program, batch)
         self._holders = Holders(program, model, optimizer)
         layout = self._compiled.layout
+        self._compiled_adding = self._compiled  # the calls of a round before its last
+        if self._micro_batches is not None:
+            adding = without_updates(program, schedule, layout)
+            self._compiled_adding = compile_step(program, *adding)
         self._pager: Pager | None = None
         if layout.size_bytes:
             place = choose_paging_place(paging_directory, self._flash)
@@ -277,7 +281,9 @@ class TrainStep:
         if self.executed is not None:
             self.executed = []
         written = self._pager.bytes_written if self._pager else 0
-        loss, moved = self._compiled(
+        last = self._micro_batches is None or self._micro_batches.last
+        compiled = self._compiled if last else self._compiled_adding
+        loss, moved = compiled(
             resident, pager=self._pager, checked=not self._checked, log=self.executed
         )
         self._parking.settle(moved)

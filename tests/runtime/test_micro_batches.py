@@ -12,12 +12,14 @@ import torch
 from torch import nn
 
 from poet_core.errors import ReplayError, UsageError
+from poet_core.graph import Role
+from poet_core.plan import Do
 from poet_runtime import TrainStep
 from poet_runtime.fingerprint import state_digests
 from poet_runtime.step_options import StepOptions
 from poet_runtime.trace import trace
 from tests.runtime.interpreter import bits
-from tests.runtime.replay_parts import hand_made_plan, random_schedule
+from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
 from tests.runtime.step_parts import (
     Batch,
     Build,
@@ -114,6 +116,31 @@ def test_any_valid_schedule(build: Build, tmp_path: Path) -> None:
             torch.manual_seed(1)
             assert trained(step, data) == losses
             assert state_digests(model, optimizer) == eager.state()
+
+
+def test_only_the_last_call_moves_what_only_updates_want(tmp_path: Path) -> None:
+    data = batches(norm_and_dropout, CALLS)
+    model, loss_fn, optimizer = norm_and_dropout()
+    program = trace(model, loss_fn, optimizer, data[0], options=StepOptions(accumulate=CALLS))
+    plan = hand_made_plan(program.graph, page_everything(program.graph))
+    roles = {storage.id: storage.role for storage in program.graph.storages}
+
+    def moved(step: TrainStep, do: Do) -> set[Role]:
+        assert step.executed is not None
+        return {roles[one.target] for one in step.executed if one.do is do}
+
+    with TrainStep(
+        model, loss_fn, optimizer, data[0], plan=plan, program=program, log=True,
+        paging_directory=tmp_path, flash_write_bytes=2**40,
+    ) as step:  # fmt: skip
+        for batch in data[:-1]:
+            step(*batch)
+            assert Role.OPTIMIZER_STATE not in moved(step, Do.PAGE_IN)
+            assert {Role.PARAMETER, Role.GRADIENT} <= moved(step, Do.PAGE_IN)
+            assert not {Role.OPTIMIZER_STATE, Role.PARAMETER} & moved(step, Do.PAGE_OUT)
+            assert Role.GRADIENT in moved(step, Do.PAGE_OUT)
+        step(*data[-1])
+        assert step.executed == list(plan.schedule.instructions)
 
 
 @pytest.mark.parametrize("build", [norm_and_dropout, dampened], ids=lambda build: build.__name__)
