@@ -14,9 +14,9 @@ import torch
 from poet_core.graph import Op, Role, Storage, TrainingGraph
 from poet_runtime.drafts import Block, Draft
 from poet_runtime.measure import Measurement
-from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec
+from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec, UpdateRule
+from poet_runtime.step_options import StepOptions
 from poet_runtime.storages import Lowered
-from poet_runtime.updates import GroupRule
 
 
 def assembled(
@@ -24,11 +24,14 @@ def assembled(
     drafts: Sequence[Draft],
     measured: Sequence[Measurement],
     states: Mapping[tuple[str, str], TensorSpec],
-    rules: tuple[GroupRule, ...],
+    totals: Mapping[str, TensorSpec],
+    rules: tuple[UpdateRule, ...],
     conditions: Mapping[str, str],
     name: str,
+    options: StepOptions,
 ) -> Program:
-    """The program of a step. `drafts` and `measured` in document order; `states` by parameter and key."""
+    """The program of a step. `drafts` and `measured` in document order; `states` by parameter and key,
+    `totals`, where gradients add up, by parameter."""
     assert lowered.loss is not None
     numbering = _numbering(lowered, drafts)
     loss = _moved(lowered.loss, numbering)
@@ -48,9 +51,10 @@ def assembled(
     return Program(
         graph=graph,
         calls=tuple(_call(draft, numbering) for draft in drafts),
-        bindings=tuple(_bindings(lowered, states, numbering)),
+        bindings=tuple(_bindings(lowered, states, totals, numbering)),
         loss=loss,
         update_rules=rules,
+        options=options,
     )
 
 
@@ -125,12 +129,15 @@ def _moved(spec: TensorSpec, numbering: Mapping[int, int]) -> TensorSpec:
 def _bindings(
     lowered: Lowered,
     states: Mapping[tuple[str, str], TensorSpec],
+    totals: Mapping[str, TensorSpec],
     numbering: Mapping[int, int],
 ) -> Iterable[Binding]:
     for name, spec in {**lowered.parameters, **lowered.buffers}.items():
         yield Binding(spec=_moved(spec, numbering), owner=Owner.MODULE, name=name)
     for (name, key), spec in states.items():
         yield Binding(spec=_moved(spec, numbering), owner=Owner.OPTIMIZER, name=name, state_key=key)
+    for name, spec in totals.items():
+        yield Binding(spec=_moved(spec, numbering), owner=Owner.GRADIENT, name=name)
     for spec, value in lowered.constants:
         yield Binding(spec=_moved(spec, numbering), owner=Owner.CONSTANT, value=value)
     for position, spec in enumerate(lowered.batch):

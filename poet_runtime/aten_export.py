@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import linecache
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.fx.traceback
-from torch import Tensor, nn
+from torch import nn
 from torch._functorch._aot_autograd import descriptors as aot
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
 from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from poet_core.errors import PoetError, TraceError
+from poet_runtime.dropout import EXPORTED_AS
+from poet_runtime.inputs import Batch, LossFunction
 from poet_runtime.subject import FakeStep
 
 _DATA_DEPENDENT = (
@@ -55,12 +56,15 @@ class JointProgram:
 
 
 def export_joint(
-    model: nn.Module, loss_fn: Callable[[Any, Any], Tensor], batch: tuple[Any, ...]
+    model: nn.Module,
+    loss_fn: LossFunction | None,
+    batch: Batch,
+    autocast: torch.dtype | None = None,
 ) -> JointProgram:
     """Exports the step. Raises TraceError."""
     # Constants of the model (attributes that are no buffers) are real tensors inside.
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    step = FakeStep(model, loss_fn, batch, mode)
+    step = FakeStep(model, loss_fn, batch, mode, autocast)
     if not any(parameter.requires_grad for parameter in step.parameters()):
         raise TraceError(
             "Expected a model with a trainable parameter, got none with requires_grad.",
@@ -76,7 +80,9 @@ def export_joint(
             torch.fx.traceback.preserve_node_meta(),
             ExitStack() as stack,
         ):
-            joint = aot_export_joint_with_descriptors(stack, step, step.fake_batch)
+            joint = aot_export_joint_with_descriptors(
+                stack, step, step.fake_batch, decompositions=EXPORTED_AS
+            )
     except PoetError:
         raise
     except _DATA_DEPENDENT as error:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from poet_core.graph import TrainingGraph
 from poet_core.plan import Do, Schedule
+from poet_runtime.flash_file import BLOCK_BYTES
 
-PLACE_BYTES = 4096
-"""Copies begin at multiples of a page: the unit in which every file system writes."""
+PLACE_BYTES = BLOCK_BYTES
+"""Copies begin at multiples of a block, and a copy's last block is its own (see FlashFile)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ is changed before the whole batch has been found to fit.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,11 +17,20 @@ from poet_core.errors import UsageError
 from poet_runtime.program import Owner, Program
 from poet_runtime.replay import lies_as, tensor_of
 
+Batch = tuple[Any, ...] | dict[str, Any]
+LossFunction = Callable[[Any, Any], torch.Tensor]
+
+
+def as_batch(batch: Any) -> Any:
+    """A mapping of any type (a tokenizer's, say) as a dictionary; anything else as it is."""
+    return dict(batch) if isinstance(batch, Mapping) else batch
+
 
 class Inputs:
     """Takes batches that look like `example`."""
 
-    def __init__(self, program: Program, example: tuple[Any, ...]) -> None:
+    def __init__(self, program: Program, example: Batch) -> None:
+        self._names = list(example) if isinstance(example, dict) else None
         leaves, self._form = pytree.tree_flatten(example)
         self._shapes = [
             (tuple(leaf.shape), leaf.dtype) for leaf in leaves if isinstance(leaf, torch.Tensor)
@@ -29,7 +39,32 @@ class Inputs:
         self._sizes = [storage.size_bytes for storage in program.graph.storages]
         self._bindings = [b for b in program.bindings if b.owner is Owner.BATCH]
 
-    def check(self, batch: tuple[Any, ...]) -> list[torch.Tensor]:
+    def batch_of(self, arguments: tuple[Any, ...]) -> Batch:
+        """The batch that a step was called with: its arguments, or the mapping that is the only
+        one, in the example's order. Raises UsageError (`batch_mismatch`)."""
+        if self._names is None:
+            return arguments
+        one = arguments[0] if len(arguments) == 1 else None
+        if not isinstance(one, Mapping) or set(one) != set(self._names):
+            got = (
+                f"{sorted(one)!s:.100}" if isinstance(one, Mapping) else f"{len(arguments)} values"
+            )
+            raise _mismatch(f"one mapping with {sorted(self._names)}", got)
+        return {name: one[name] for name in self._names}
+
+    def other_shapes(self, batch: Batch) -> tuple[tuple[int, ...], ...] | None:
+        """The shapes of a batch that differs from the example in some sizes and in nothing else."""
+        leaves, form = pytree.tree_flatten(batch)
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        kinds = [(tensor.dtype, tensor.dim()) for tensor in tensors]
+        constants = [leaf for leaf in leaves if not isinstance(leaf, torch.Tensor)]
+        alike = form == self._form and constants == self._constants
+        if not alike or kinds != [(dtype, len(shape)) for shape, dtype in self._shapes]:
+            return None
+        shapes = tuple(tuple(tensor.shape) for tensor in tensors)
+        return None if shapes == tuple(shape for shape, _ in self._shapes) else shapes
+
+    def check(self, batch: Batch) -> list[torch.Tensor]:
         """The tensors of a batch that fits.
 
         Raises UsageError (`batch_mismatch`) where it differs from the example in structure, shape,
@@ -76,6 +111,6 @@ def _mismatch(expected: str, got: str) -> UsageError:
     return UsageError(
         f"Expected {expected}, got {got}.",
         code="batch_mismatch",
-        hint="A step is traced for one shape: drop the last, smaller batch, or build a second "
-        "TrainStep for it.",
+        hint="A step is traced for one shape: drop the last, smaller batch (drop_last=True), or "
+        "give on_new_shape='replan' for batches that differ in size only.",
     )

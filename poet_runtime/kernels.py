@@ -102,6 +102,9 @@ def _true_dtypes(op: torch._ops.OpOverload, args: tuple[Any, ...]) -> Mapping[in
     if packet is _aten.native_group_norm:
         statistics = _first_dtype(args[1], args[2], args[0])
         return {1: statistics, 2: statistics}
+    if packet is _aten._native_batch_norm_legit_no_training:
+        statistics = _first_dtype(args[1], args[2], args[0])
+        return {1: statistics, 2: statistics}
     if packet is _aten._native_batch_norm_legit_functional:
         statistics = _first_dtype(args[1], args[2], args[0])
         return {1: statistics, 2: statistics, 3: args[3].dtype, 4: args[4].dtype}

@@ -1,4 +1,8 @@
-"""The peak of tensor memory, from a source that the replay does not write.
+"""The peak of tensor memory, from sources that the replay does not write.
+
+    measure_peak, measure_step_peak   the events of PyTorch's allocator
+    measure_step_in_arena             the arena's counters, where the process has one (`arena`)
+    resident_peak                     the operating system
 
 PyTorch's allocator reports each allocation and each free, with its address, to the profiler
 ("[memory]" events). What is live is what was allocated under the profiler and not yet freed; its
@@ -8,8 +12,8 @@ too, if an earlier profiler saw the allocation): so everything that should count
 under the profiler. `measure_peak` has `prepare` for that; `measure_step_peak` moves the step's
 state to new memory.
 
-Invariant: the figures come from the allocator's events alone. What kernels take behind its back
-(MKL's packing buffers) is in `resident_peak`, the operating system's own figure, only.
+Invariant: the figures come from the allocators alone. What oneDNN takes behind PyTorch's back is in
+the arena's figure and not in the events; what is mapped directly is in `resident_peak` only.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from torch._C._profiler import _EventType
 from torch.autograd.profiler import profile, record_function
 
 from poet_core.errors import ReplayError
+from poet_runtime.arena import Arena, ArenaPeak, arena_peak
 
 if TYPE_CHECKING:
     from poet_runtime.train_step import TrainStep
@@ -80,6 +85,29 @@ def measure_step_peak(step: TrainStep, batches: Iterable[tuple[Any, ...]]) -> Me
             step(*batch)
 
     return measure_peak(step.reallocate, run)
+
+
+def unplanned_bytes(step: TrainStep, arena: Arena) -> int:
+    """What is in use in the arena between steps and is in no plan: what libraries keep."""
+    storages = step.program.graph.storages
+    kept = sum(storages[storage].size_bytes for storage in step.plan.schedule.start_ram)
+    return max(0, arena.statistics().in_use_bytes - kept)
+
+
+def measure_step_in_arena(
+    step: TrainStep, batches: Iterable[tuple[Any, ...]], arena: Arena
+) -> ArenaPeak:
+    """The peak of `step` over the batches by the arena's counters, against its plan.
+
+    A first step beforehand lets libraries make what they keep (oneDNN's kernels), which is not
+    counted. The caller's own batches must be made before it, too.
+    """
+    step.reallocate()
+    begin, planned = unplanned_bytes(step, arena), step.judgement.peak_bytes
+    with arena_peak(arena, begin_bytes=begin, planned_bytes=planned) as peak:
+        for batch in batches:
+            step(*batch)
+        return peak()
 
 
 def _running_peak(

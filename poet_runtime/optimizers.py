@@ -1,24 +1,26 @@
 """Which update rule an optimizer gets, and which optimizers the tracer says no to.
 
-Supported: exactly torch.optim.SGD, Adam and AdamW, each group with its own hyperparameters. A
+Supported: exactly torch.optim.SGD, Adam, AdamW and RMSprop, each group with its own hyperparameters. A
 subclass may do anything in `step`, so it is refused rather than traced as its parent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from poet_core.errors import TraceError
-from poet_runtime.updates import AdamRule, GroupRule, SgdRule
+from poet_runtime.update_rule import GroupRule
+from poet_runtime.updates import AdamRule, RmspropRule, SgdRule
 
 _RULES: Mapping[type[torch.optim.Optimizer], type[GroupRule]] = {
     torch.optim.SGD: SgdRule,
     torch.optim.Adam: AdamRule,
     torch.optim.AdamW: AdamRule,
+    torch.optim.RMSprop: RmspropRule,
 }
 _REFUSED_SWITCHES = ("amsgrad", "capturable", "differentiable")
 
@@ -90,6 +92,11 @@ def rules_for(
             rule = _RULES[type(optimizer)](index, positions, optimizer)
             rules.append((rule, tuple(positions)))
     return rules
+
+
+def places_in(rules: Sequence[tuple[GroupRule, tuple[str, ...]]]) -> dict[str, tuple[int, int]]:
+    """Group and position in the optimizer of each parameter that trains."""
+    return {name: place for rule, _ in rules for name, place in rule.places().items()}
 
 
 def state_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, key: str) -> Any:

@@ -7,7 +7,7 @@ its holder is an empty tensor, so that a use of it fails by its shape and never 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import nn
@@ -28,6 +28,7 @@ class Holders:
     ) -> None:
         self._parameters = dict(model.named_parameters())
         self._optimizer = optimizer
+        self._gradients: dict[int, torch.Tensor] = {}
         self._sizes = [storage.size_bytes for storage in program.graph.storages]
         persistent = {storage.id for storage in program.graph.storages if storage.persistent}
         self.bindings: dict[int, Binding] = {
@@ -65,7 +66,8 @@ class Holders:
     def check(self) -> None:
         """Raises ReplayError (`state_changed`) where a value is not of the traced shape and type."""
         for binding in self.bindings.values():
-            if binding.owner is not Owner.OPTIMIZER or self._known_state(binding) is not None:
+            absent = binding.owner is Owner.OPTIMIZER and self._known_state(binding) is None
+            if not absent and binding.owner is not Owner.GRADIENT:  # torch itself checks .grad
                 self._check(binding)
 
     def prepare(self, storage: int) -> None:
@@ -75,15 +77,31 @@ class Holders:
         if binding.owner is Owner.OPTIMIZER and self._known_state(binding) is None:
             zeros = self.blank(storage).zero_()
             self._optimizer.state[self._parameters[binding.name]][binding.state_key] = zeros
+        if binding.owner is Owner.GRADIENT:
+            parameter = self._parameters[binding.name]
+            known, parameter.grad = parameter.grad, None
+            self._gradients[storage] = self.blank(storage) if known is None else known.detach()
         value = self.fetch(storage)
         whole = value.untyped_storage().nbytes() == self._sizes[storage]
         if not whole or not lies_as(value, binding.spec):
             self.move(storage)
 
     def drop_gradients(self) -> None:
-        """Gradients are storages of the step; what eager code left in `.grad` is released."""
-        for parameter in self._parameters.values():
-            parameter.grad = None
+        """Gradients are storages of the step; what eager code left in `.grad` is released, but for
+        gradients that add up."""
+        owned = {b.name for b in self.bindings.values() if b.owner is Owner.GRADIENT}
+        for name, parameter in self._parameters.items():
+            if name not in owned:
+                parameter.grad = None
+
+    def show_gradients(self, begun: Collection[str]) -> None:
+        """Lets go of the gradients that add up, those of `begun` into `.grad`: where nothing has
+        been added since the last update, there is none, as after zero_grad()."""
+        for storage, gradient in self._gradients.items():
+            name = self.bindings[storage].name
+            if name in begun:
+                self._parameters[name].grad = gradient
+        self._gradients.clear()
 
     def _check(self, binding: Binding) -> None:
         spec, value = binding.spec, self.fetch(binding.spec.storage)
@@ -109,14 +127,17 @@ class Holders:
             assert value is not None
             return lambda: value
         if binding.owner is Owner.OPTIMIZER:
-            parameter, key = self._parameters[binding.name], binding.state_key
 
             def state_tensor() -> torch.Tensor:
-                # load_state_dict replaces the whole dictionary, so it is looked up each time.
-                tensor: torch.Tensor = self._optimizer.state[parameter][key]
-                return tensor
+                # load_state_dict replaces the whole dictionary, so it is looked up each time;
+                # before the first step there may be none.
+                tensor = self._known_state(binding)
+                return torch.empty(0, device="cpu") if tensor is None else tensor
 
             return state_tensor
+        if binding.owner is Owner.GRADIENT:
+            storage, none_yet = binding.spec.storage, torch.empty(0, device="cpu")
+            return lambda: self._gradients.get(storage, none_yet)
         path, _, attribute = binding.name.rpartition(".")
         module = model.get_submodule(path)
 

@@ -14,22 +14,25 @@ from pathlib import Path
 
 from poet_core.errors import UsageError
 from poet_core.text import printable
+from poet_runtime.paging_file import FlashOptions
 
 # linux/magic.h
 _MEMORY_FILE_SYSTEMS = {0x01021994: "tmpfs", 0x858458F6: "ramfs", 0x958458F6: "hugetlbfs"}
 _STATFS_BYTES = 256  # struct statfs is 120 bytes on 64-bit Linux; room for other layouts
 
 
-def choose_paging_directory(directory: str | os.PathLike[str] | None = None) -> Path:
+def choose_paging_directory(
+    directory: str | os.PathLike[str] | None = None, *, allow_ram: bool = False
+) -> Path:
     """`directory`, or by default the first of the temporary directories that is on a disk.
 
-    Raises UsageError: `paging_directory_missing`, `paging_on_ram`.
+    Raises UsageError: `paging_directory_missing`, `paging_on_ram` (not with `allow_ram`).
     """
     if directory is not None:
         chosen = Path(directory)
         _check_directory(chosen)
         kind = memory_file_system(chosen)
-        if kind:
+        if kind and not allow_ram:
             raise _on_ram(chosen, kind)
         return chosen
     candidates = [Path(tempfile.gettempdir()), Path("/var/tmp")]  # noqa: S108 - a directory to look at, not a file name to guess
@@ -41,6 +44,33 @@ def choose_paging_directory(directory: str | os.PathLike[str] | None = None) -> 
         if not kind and os.access(candidate, os.W_OK):
             return candidate
     raise _on_ram(candidates[0], kinds[0] or "not writable")
+
+
+def choose_paging_place(directory: str | os.PathLike[str] | None, options: FlashOptions) -> Path:
+    """The directory of the paging file that the options name, or else the paging directory."""
+    if options.file is not None:
+        return check_paging_file(options.file, allow_ram=options.allow_ram)
+    return choose_paging_directory(directory, allow_ram=options.allow_ram)
+
+
+def check_paging_file(file: str | os.PathLike[str], *, allow_ram: bool = False) -> Path:
+    """The directory of a named paging file or raw device, which must not be RAM.
+
+    Raises UsageError: `paging_directory_missing`, `paging_on_ram` (not with `allow_ram`).
+    """
+    path = Path(os.path.realpath(file))
+    _check_directory(path.parent)
+    kind = memory_device(path) if path.is_block_device() else memory_file_system(path.parent)
+    if kind and not allow_ram:
+        raise _on_ram(path, kind)
+    return path.parent
+
+
+def memory_device(path: Path) -> str:
+    """The name of a block device that is RAM (ram0, zram0), or "" where it is none."""
+    device = path.stat().st_rdev
+    node = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve().name
+    return node if node.startswith(("ram", "zram")) else ""
 
 
 def memory_file_system(directory: Path) -> str:

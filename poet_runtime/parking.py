@@ -9,12 +9,13 @@ counts, because the next step parks anew. Invariant: a value has one true place 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 
 from poet_core.plan import Schedule
 from poet_runtime.call_facts import moved_storages
+from poet_runtime.flash_file import memory_view
 from poet_runtime.flash_layout import FlashLayout
 from poet_runtime.owners import Holders
 from poet_runtime.pager import Pager
@@ -33,7 +34,7 @@ class Parking:
         holders: Holders,
         pager: Pager | None,
     ) -> None:
-        graph = program.graph
+        graph = self._graph = program.graph
         self._holders, self._pager, self._layout = holders, pager, layout
         self._on_flash = frozenset(schedule.start_flash)
         self._parked_only = self._on_flash - frozenset(schedule.start_ram)
@@ -84,6 +85,21 @@ class Parking:
             pager.wait(pager.page_in(storage, self._layout.homes[storage], tensor))
             self._holders.assign(storage, tensor)
         self.is_parked = False
+
+    def size_bytes(self, storage: int) -> int:
+        """Bytes of a storage."""
+        return self._graph.storages[storage].size_bytes
+
+    def pieces(self, storage: int) -> Iterator[memoryview]:
+        """The bytes of a storage while it is parked, wherever they are, without taking them into
+        RAM whole; on the I/O thread (see Pager.pieces)."""
+        if self.is_parked and storage in self._parked_only:
+            place, size_bytes = self._layout.homes[storage], self.size_bytes(storage)
+            yield from self._paging().pieces(storage, place, size_bytes)
+            return
+        memory = self._holders.fetch(storage).untyped_storage()
+        if memory.nbytes():
+            yield memory_view(memory.data_ptr(), memory.nbytes())
 
     def abandon(self) -> None:
         """After a fault: every holder that lost its value gets its shape back, filled with NaN (or

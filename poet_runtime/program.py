@@ -9,13 +9,14 @@ call's arguments and outputs touch is exactly what the op of the graph reads, wr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
 import torch
 
 from poet_core.graph import TrainingGraph
+from poet_runtime.step_options import StepOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,7 @@ class Owner(Enum):
 
     MODULE = "a parameter or buffer of the model, named by its qualified name"
     OPTIMIZER = "a state tensor of the optimizer: parameter name and state key; zeros where absent"
+    GRADIENT = "gradients added up over calls: .grad of the parameter; None where none is there"
     BATCH = "a tensor of the batch: its position among the batch's flattened tensors"
     CONSTANT = "a tensor constant of the traced program, kept in `value`"
 
@@ -104,7 +106,8 @@ class Program:
     """A traced training step: the graph for planners, the calls for the runtime.
 
     `bindings`: one for each persistent or input storage. `loss`: the scalar result that a step
-    returns. `update_rules`: one for each parameter group that trains (see UpdateRule).
+    returns. `update_rules`: one for each parameter group that trains (see UpdateRule). `options`:
+    what it was traced with.
     """
 
     graph: TrainingGraph
@@ -112,3 +115,4 @@ class Program:
     bindings: tuple[Binding, ...]
     loss: TensorSpec
     update_rules: tuple[UpdateRule, ...] = ()
+    options: StepOptions = field(default_factory=StepOptions)

@@ -29,12 +29,14 @@ Resident = dict[int, torch.Tensor]
 StepFunction = Callable[..., tuple[torch.Tensor, list[torch.Tensor]]]
 
 
-def compile_step(program: Program, schedule: Schedule) -> CompiledStep:
+def compile_step(
+    program: Program, schedule: Schedule, layout: FlashLayout | None = None
+) -> CompiledStep:
     """The step of `program` under a schedule that the judge has accepted for its graph.
 
-    Raises ReplayError (`program_contract`) where a call touches what its op does not.
+    `layout`: where its copies lie, if that is not its own to choose. Raises ReplayError (`program_contract`) where a call touches what its op does not.
     """
-    return CompiledStep(program, schedule)
+    return CompiledStep(program, schedule, layout)
 
 
 class CompiledStep:
@@ -43,10 +45,12 @@ class CompiledStep:
     `layout` says how large the paging file must be and where persistent storages lie in it.
     """
 
-    def __init__(self, program: Program, schedule: Schedule) -> None:
+    def __init__(
+        self, program: Program, schedule: Schedule, layout: FlashLayout | None = None
+    ) -> None:
         self.program = program
         self.schedule = schedule
-        self.layout: FlashLayout = lay_out(program.graph, schedule)
+        self.layout: FlashLayout = layout or lay_out(program.graph, schedule)
         self._flat = flat_specs(program)
         self._variants: dict[tuple[bool, bool], tuple[StepSource, StepFunction]] = {}
         self.source = self._variant(checked=False, logged=False)[0].text

@@ -4,13 +4,19 @@ Fake tensors have shapes and no memory, so tracing allocates neither weights nor
 parameters are one parameter here, under the first name that the model gives them; the model's own
 forward runs unchanged, through `torch.func.functional_call`, on these.
 
-    FakeStep(p0, p1, .., b0, ..)(batch tensors) -> loss_fn(model(*batch[:-1]), batch[-1])
+    FakeStep(p0, p1, .., b0, ..)(batch tensors) -> loss_of(model, loss_fn, batch)
+
+What the loss of a batch is:
+
+    batch        loss_fn               loss_fn None: the model has its loss in what it returns
+    a tuple      loss_fn(model(*batch[:-1]), batch[-1])     model(*batch)
+    a mapping    loss_fn(model(**batch), batch)             model(**batch)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +26,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from poet_core.errors import TraceError
+from poet_runtime.inputs import Batch, LossFunction
 
 MODULE_KEY = "poet_module"
 """Key of the module path in the metadata of traced nodes."""
@@ -32,11 +39,13 @@ class FakeStep(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        loss_fn: Callable[[Any, Any], Tensor],
-        batch: tuple[Any, ...],
+        loss_fn: LossFunction | None,
+        batch: Batch,
         mode: FakeTensorMode,
+        autocast: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self._autocast = autocast
         leaves, self._batch_form = pytree.tree_flatten(batch)
         self._leaves = leaves
         self._tensor_at = [at for at, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
@@ -67,7 +76,8 @@ class FakeStep(nn.Module):
         names = {**self.parameter_names, **self.buffer_names}
         state = {f"model.{name}": getattr(self, own) for own, name in names.items()}
         (whole,) = self._whole
-        with _module_paths(whole.model):
+        # Only the forward pass and the loss: backward() is called outside of autocast.
+        with _module_paths(whole.model), _casting(self._autocast):
             loss = torch.func.functional_call(whole, state, (batch,))
         return _checked_loss(loss)
 
@@ -75,14 +85,45 @@ class FakeStep(nn.Module):
 class _Whole(nn.Module):
     """Model and loss under one roof: a loss that looks at the model's weights sees the fake ones."""
 
-    def __init__(self, model: nn.Module, loss_fn: Callable[[Any, Any], Tensor]) -> None:
+    def __init__(self, model: nn.Module, loss_fn: LossFunction | None) -> None:
         super().__init__()
         self.model = model
         # Hidden: a loss module's own tensors are constants of the step.
         self._loss_fn = (loss_fn,)
 
-    def forward(self, batch: tuple[Any, ...]) -> Any:
-        return self._loss_fn[0](self.model(*batch[:-1]), batch[-1])
+    def forward(self, batch: Batch) -> Any:
+        return loss_of(self.model, self._loss_fn[0], batch)
+
+
+def loss_of(model: nn.Module, loss_fn: LossFunction | None, batch: Batch) -> Any:
+    """The loss of one batch, as the table above says. Raises TraceError (`loss_not_found`)."""
+    if isinstance(batch, dict):
+        output, target = model(**batch), batch
+        return _loss_in(output) if loss_fn is None else loss_fn(output, target)
+    if loss_fn is None:
+        return _loss_in(model(*batch))
+    return loss_fn(model(*batch[:-1]), batch[-1])
+
+
+def _loss_in(output: Any) -> Any:
+    """The loss in what a model returns: a tensor, `.loss`, ["loss"], or the first of a tuple."""
+    if isinstance(output, Tensor):
+        return output
+    loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if loss is None and isinstance(output, tuple | list) and output:
+        loss = output[0]
+    if loss is None:
+        raise TraceError(
+            f"Expected a model that returns its loss, got a {type(output).__name__} without one.",
+            code="loss_not_found",
+            hint="Give the batch what the model computes its loss from (labels), or pass a loss_fn.",
+        )
+    return loss
+
+
+def _casting(dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+    """What is traced runs under autocast, or as it would without us."""
+    return nullcontext() if dtype is None else torch.autocast("cpu", dtype=dtype)
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
     export_joint    forward and backward as one ATen program, on fake tensors   (aten_export)
     lower           which tensors share memory: storages and ops                (storages)
+    exact_dropout   dropout by a byte mask, with eager's rounding               (dropout)
     pruned ..       dead code, gradients added in place and laid out            (accumulation)
+    added_up        gradients added up over calls, if asked for                 (micro_batches)
+    clipped         norms of the gradients and the coefficient, if asked for    (clipping)
     place_updates   an update as soon as its gradient is complete               (placement)
     measure         workspace and, if asked for, seconds of each op             (measure)
     assembled       storages numbered for good, graph, calls and bindings       (assembly)
@@ -12,18 +15,17 @@ weights or activations is allocated, except one op's operands at a time where wo
 
 The program's arithmetic is eager PyTorch's own, bit for bit at the same thread count, with one
 exception: `nn.LSTM` is traced as its cell's ATen ops, which oneDNN's fused kernel (eager's default
-in float32) does not match; with torch.backends.mkldnn off, eager runs those ops too. Dropout is
-traced as native_dropout with a byte mask, which draws the same numbers and gives the same bits.
+in float32) does not match; with torch.backends.mkldnn off, eager runs those ops too.
 
-Batch: a tuple whose last element is the target: loss = loss_fn(model(*batch[:-1]), batch[-1]).
+Batch: a tuple whose last element is the target, or a mapping of the model's arguments (`subject`).
 Tensors that the model holds without registering them, and tensors of a loss module, are constants.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,46 +37,73 @@ from poet_core.graph import Role
 from poet_runtime.accumulation import accumulated_in_place, laid_out, pruned
 from poet_runtime.assembly import assembled
 from poet_runtime.aten_export import export_joint
+from poet_runtime.clipping import Clip, clipped
 from poet_runtime.drafts import Block, Draft
+from poet_runtime.dropout import exact_dropout
+from poet_runtime.inputs import Batch, LossFunction, as_batch
 from poet_runtime.kernels import AsTraced
 from poet_runtime.measure import Measurement, Measurer
-from poet_runtime.optimizers import check_optimizer, rules_for, state_of
+from poet_runtime.micro_batches import LastCallRule, MicroBatches, added_up, on_last_call
+from poet_runtime.optimizers import check_optimizer, places_in, rules_for, state_of
 from poet_runtime.placement import Update, place_updates, write_backs
-from poet_runtime.program import Program, TensorSpec
+from poet_runtime.program import Program, TensorSpec, UpdateRule
+from poet_runtime.step_options import StepOptions
 from poet_runtime.storages import Lowered, lower
-from poet_runtime.updates import GroupRule
+from poet_runtime.update_rule import GroupRule
 
 
 def trace(
     model: nn.Module,
-    loss_fn: Callable[[Any, Any], Tensor],
+    loss_fn: LossFunction | None,
     optimizer: torch.optim.Optimizer,
-    batch: tuple[Any, ...],
+    batch: tuple[Any, ...] | Mapping[str, Any],
     *,
     measure_workspace: bool = True,
     measure_seconds: bool = False,
     name: str = "",
+    options: StepOptions | None = None,
 ) -> Program:
     """The whole training step as a Program.
 
     `batch` holds tensors or nested structures of them; only shapes, strides and dtypes count.
     `measure_workspace`: run each distinct op once on random data (seconds for small models); without
     it, workspace is only what an op returns and nobody uses, and a plan may not fit.
-    `measure_seconds` also times each op, for plans on this machine. Raises TraceError; its code says
-    what is unsupported.
+    `measure_seconds` also times each op, for plans on this machine. `options`: clipping and so on.
+    Raises TraceError; its code says what is unsupported.
     """
-    _check_arguments(model, batch)
+    options = options or StepOptions()
+    whole_batch = _checked_batch(model, loss_fn, batch)
     check_optimizer(optimizer)
     with unset_fake_temporarily():
-        joint = export_joint(model, loss_fn, batch)
+        joint = export_joint(model, loss_fn, whole_batch, options.autocast)
         # The exported program contains autocast's casts: nothing may cast again.
         with torch.autocast("cpu", enabled=False), torch.no_grad():
             lowered = lower(joint)
-            drafts, rules, states = _whole_step(lowered, model, optimizer)
+            whole = _whole_step(lowered, model, optimizer, options)
             drafts, measured = _measured(
-                lowered, drafts, workspace=measure_workspace, seconds=measure_seconds
+                lowered, whole.drafts, workspace=measure_workspace, seconds=measure_seconds
             )
-    return assembled(lowered, drafts, measured, states, rules, _conditions(model), name)
+    rules: tuple[UpdateRule, ...] = whole.rules
+    if whole.micro_batches is not None:
+        drafts = on_last_call(drafts, whole.micro_batches)
+        gated = [LastCallRule(rule, whole.micro_batches) for rule in rules]
+        rules = (*gated, whole.micro_batches)
+    states = whole.states
+    return assembled(
+        lowered, drafts, measured, states, whole.totals, rules, _conditions(model), name, options
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WholeStep:
+    """All drafts in document order, the update rules, the optimizer's state tensors by parameter
+    and key, and where gradients add up over calls, if they do."""
+
+    drafts: list[Draft]
+    rules: tuple[GroupRule, ...]
+    states: dict[tuple[str, str], TensorSpec]
+    totals: dict[str, TensorSpec]
+    micro_batches: MicroBatches | None
 
 
 def _measured(
@@ -93,19 +122,28 @@ def _measured(
     return checked, measured
 
 
-def _check_arguments(model: object, batch: object) -> None:
+def _checked_batch(model: object, loss_fn: object, batch: object) -> Batch:
     if not isinstance(model, nn.Module):
         raise TraceError(
             f"Expected the model to be a torch.nn.Module, got {type(model).__name__}.",
             code="model_unsupported",
         )
-    if not isinstance(batch, tuple) or len(batch) < 2:
-        got = f"a tuple of {len(batch)}" if isinstance(batch, tuple) else type(batch).__name__
+    whole = as_batch(batch)
+    least = 1 if loss_fn is None or isinstance(whole, dict) else 2
+    if not isinstance(whole, tuple | dict) or len(whole) < least:
+        got = f"a tuple of {len(whole)}" if isinstance(whole, tuple) else type(batch).__name__
         raise TraceError(
             f"Expected the batch as a tuple of the model's inputs and the target, got {got}.",
             code="batch_not_tuple",
-            hint="Pass (input, target); the last element is the target, None if there is none.",
+            hint="Pass (input, target); the last element is the target, None if there is none. A "
+            "model that returns its loss takes loss_fn None and a batch that is all its input, "
+            "as a tuple or as a mapping.",
         )
+    _check_hooks(model)
+    return whole
+
+
+def _check_hooks(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
             raise TraceError(
@@ -116,9 +154,11 @@ def _check_arguments(model: object, batch: object) -> None:
 
 
 def _whole_step(
-    lowered: Lowered, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[list[Draft], tuple[GroupRule, ...], dict[tuple[str, str], TensorSpec]]:
-    """All drafts in document order, the update rules, and the optimizer's state tensors."""
+    lowered: Lowered,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    options: StepOptions,
+) -> _WholeStep:
     assert lowered.loss is not None
     rules = rules_for(optimizer, model, lowered.gradients)
     trained = {name for _, names in rules for name in names}
@@ -128,12 +168,45 @@ def _whole_step(
             code="nothing_to_train",
             hint="Build the optimizer from the parameters of this model.",
         )
-    gradients = {name: spec for name, spec in lowered.gradients.items() if name in trained}
+    # In the model's order, in which clipping adds up.
+    gradients = {name: lowered.gradients[name] for name in lowered.parameters if name in trained}
     kept = {lowered.loss.storage, *(spec.storage for spec in lowered.new_buffers.values())}
     wanted = kept | {spec.storage for spec in gradients.values()}
-    drafts = pruned(lowered.drafts, lowered.blocks, wanted)
+    drafts = pruned(exact_dropout(lowered.drafts), lowered.blocks, wanted)
     drafts, gradients = accumulated_in_place(drafts, lowered.blocks, gradients)
     drafts, gradients = laid_out(drafts, lowered.blocks, gradients, lowered.parameters)
+    micro_batches: MicroBatches | None = None
+    totals: dict[str, TensorSpec] = {}
+    if options.accumulate > 1:
+        micro_batches = MicroBatches(places_in(rules), options.accumulate)
+        drafts, totals = added_up(drafts, lowered.blocks, gradients, micro_batches)
+        gradients = totals
+    drafts, clip = clipped(drafts, lowered.blocks, gradients, options)
+    states, updates = _updates(
+        lowered, model, optimizer, rules, gradients, clip, spent=bool(totals)
+    )
+    drafts = place_updates(drafts, updates, lowered.blocks, kept)
+    drafts += write_backs(lowered.new_buffers, lowered.buffers)
+    return _WholeStep(
+        drafts=drafts,
+        rules=tuple(rule for rule, _ in rules),
+        states=states,
+        totals=totals,
+        micro_batches=micro_batches,
+    )
+
+
+def _updates(
+    lowered: Lowered,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    rules: list[tuple[GroupRule, tuple[str, ...]]],
+    gradients: dict[str, TensorSpec],
+    clip: Clip | None,
+    *,
+    spent: bool,
+) -> tuple[dict[tuple[str, str], TensorSpec], list[Update]]:
+    """State tensors by parameter and key, and one update a parameter."""
     states: dict[tuple[str, str], TensorSpec] = {}
     updates: list[Update] = []
     parameters = dict(model.named_parameters())
@@ -151,11 +224,11 @@ def _whole_step(
                     parameter=spec,
                     gradient=gradients[name],
                     state=tuple(states[name, key] for key in rule.state_keys()),
+                    clip=clip,
+                    spent=spent,
                 )
             )
-    drafts = place_updates(drafts, updates, lowered.blocks, kept)
-    drafts += write_backs(lowered.new_buffers, lowered.buffers)
-    return drafts, tuple(rule for rule, _ in rules), states
+    return states, updates
 
 
 def _state_spec(

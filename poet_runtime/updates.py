@@ -4,93 +4,20 @@ Each rule does the arithmetic of torch.optim's default CPU loop (`_single_tensor
 the same bits) in the same order, but in place: where the gradient dies with the update it is the
 scratch memory, so an update needs no workspace. `fused=True` calls the same fused kernel as torch.
 
-Invariant: a rule holds numbers only (a learning rate may be a 0-d tensor) and a call changes nothing but its tensor arguments. Which
-storages a call touches is fixed when traced; hyperparameters that decide it (`momentum` on or off,
-`weight_decay` on or off, `nesterov`, `maximize`, `fused`) may not change afterwards.
+Invariant: as every rule's (`update_rule`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from poet_core.errors import ReplayError
+from poet_runtime.update_rule import CountingRule, GroupRule, step_dtype
 
-
-class GroupRule:
-    """What the two rules share: one parameter group of one optimizer."""
-
-    kind = ""
-    flops_per_element = 0
-
-    def __init__(self, group_index: int, names: Mapping[str, int], optimizer: Any) -> None:
-        """`names`: the parameters that train, each with its position in the group."""
-        self._group_index = group_index
-        self._positions = dict(names)
-        self._numbers: dict[str, Any] = {}
-        self.structure = self._switches_of(self._group(optimizer))
-        self.load(optimizer)
-        self.begin_step(optimizer)
-
-    def load(self, optimizer: Any) -> None:
-        """Takes over step counts and which state exists; see `program.UpdateRule`."""
-        raise NotImplementedError
-
-    def begin_step(self, optimizer: Any) -> None:
-        """Reads the hyperparameters; ReplayError (`optimizer_changed`) where the structure did."""
-        group = self._group(optimizer)
-        if self._switches_of(group) != self.structure:
-            raise ReplayError(
-                f"Parameter group {self._group_index}: expected {self.structure} as when the "
-                f"step was traced, got {self._switches_of(group)}.",
-                code="optimizer_changed",
-                hint="Trace again after switching one of these on or off; their values may change.",
-            )
-        self._numbers = {
-            # A learning rate that is a tensor stays one: its float32 arithmetic is part of the bits.
-            key: value.detach().squeeze() if isinstance(value, Tensor) else value
-            for key, value in group.items()
-            if key not in ("params", "betas")
-        }
-        if "betas" in group:
-            self._numbers["beta1"], self._numbers["beta2"] = map(float, group["betas"])
-
-    def end_step(self) -> None:
-        """Counts a completed step."""
-        raise NotImplementedError
-
-    def store(self, optimizer: Any) -> None:
-        """Writes step counts back."""
-        raise NotImplementedError
-
-    def state_keys(self) -> tuple[str, ...]:
-        """The state tensors of each parameter, in the order in which `update` takes them."""
-        raise NotImplementedError
-
-    def wants_scratch(self) -> bool:
-        """Whether an update is cheaper when it may overwrite the gradient."""
-        raise NotImplementedError
-
-    def update(self, name: str, scratch: bool, parameter: Tensor, gradient: Tensor, *state: Tensor) -> None:  # fmt: skip
-        """Updates one parameter in place. `scratch`: the gradient may be overwritten."""
-        raise NotImplementedError
-
-    def _group(self, optimizer: Any) -> dict[str, Any]:
-        group: dict[str, Any] = optimizer.param_groups[self._group_index]
-        return group
-
-    def _state(self, optimizer: Any, name: str) -> Mapping[str, Any]:
-        parameter = self._group(optimizer)["params"][self._positions[name]]
-        state: Mapping[str, Any] = optimizer.state.get(parameter, {})
-        return state
-
-    @staticmethod
-    def _switches_of(group: Mapping[str, Any]) -> dict[str, bool]:
-        switches = ("momentum", "weight_decay", "nesterov", "maximize", "fused", "amsgrad")
-        return {key: bool(group[key]) for key in switches if key in group}
+__all__ = ["AdamRule", "GroupRule", "RmspropRule", "SgdRule"]
 
 
 class SgdRule(GroupRule):
@@ -111,6 +38,8 @@ class SgdRule(GroupRule):
 
     def store(self, optimizer: Any) -> None:
         """SGD counts nothing."""
+        if self.structure["momentum"]:
+            self._unmake(optimizer, self._fresh)
 
     def state_keys(self) -> tuple[str, ...]:
         return ("momentum_buffer",) if self.structure["momentum"] else ()
@@ -155,30 +84,11 @@ class SgdRule(GroupRule):
         )
 
 
-class AdamRule(GroupRule):
+class AdamRule(CountingRule):
     """torch.optim.Adam and AdamW: both moments, decoupled weight decay for AdamW."""
 
     kind = "poet.adam"
     flops_per_element = 14  # two decayed means 6, root and divisions 4, step 2, weight decay 2
-
-    def load(self, optimizer: Any) -> None:
-        self._steps = {
-            name: float(self._state(optimizer, name).get("step", 0.0)) for name in self._positions
-        }
-
-    def end_step(self) -> None:
-        self._steps = {name: count + 1 for name, count in self._steps.items()}
-
-    def store(self, optimizer: Any) -> None:
-        dtype = _step_dtype(fused=self.structure["fused"])
-        group = self._group(optimizer)
-        for name, count in self._steps.items():
-            state = optimizer.state[group["params"][self._positions[name]]]
-            step = state.get("step")
-            if isinstance(step, Tensor):
-                step.fill_(count)
-            else:
-                state["step"] = torch.tensor(count, dtype=dtype)
 
     def state_keys(self) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")
@@ -219,13 +129,49 @@ class AdamRule(GroupRule):
             [exp_avg],
             [exp_avg_sq],
             [],
-            [torch.tensor(count, dtype=_step_dtype(fused=True))],
+            [torch.tensor(count, dtype=step_dtype(fused=True))],
             amsgrad=False,
             **{key: numbers[key] for key in ("lr", "beta1", "beta2", "weight_decay", "eps", "maximize")},
         )  # fmt: skip
 
 
-def _step_dtype(*, fused: bool) -> torch.dtype:
-    """The dtype in which torch.optim keeps step counts (`_get_scalar_dtype`, torch 2.13)."""
-    double = not fused and torch.get_default_dtype() == torch.float64
-    return torch.float64 if double else torch.float32
+class RmspropRule(CountingRule):
+    """torch.optim.RMSprop: `square_avg`, and `momentum_buffer` and `grad_avg` where asked for.
+
+    The root of the mean square is a tensor of its own while the gradient is still needed, so this
+    update has a workspace of one parameter whatever may be overwritten.
+    """
+
+    kind = "poet.rmsprop"
+    flops_per_element = 14  # decayed mean 3, centring 6, root and division 3, step 2
+
+    def state_keys(self) -> tuple[str, ...]:
+        """In the order in which torch.optim makes them."""
+        switches = (("momentum", "momentum_buffer"), ("centered", "grad_avg"))
+        return "square_avg", *(key for switch, key in switches if self.structure[switch])
+
+    def wants_scratch(self) -> bool:
+        return self.structure["maximize"] or self.structure["weight_decay"]
+
+    def update(self, name: str, scratch: bool, parameter: Tensor, gradient: Tensor, *state: Tensor) -> None:  # noqa: ARG002 - every rule's signature  # fmt: skip
+        """See GroupRule; `state`: as `state_keys` names it."""
+        numbers, square_avg = self._numbers, state[0]
+        if numbers["maximize"]:
+            gradient, scratch = gradient.neg_() if scratch else -gradient, True
+        if numbers["weight_decay"]:
+            target = gradient if scratch else None
+            gradient = torch.add(gradient, parameter, alpha=numbers["weight_decay"], out=target)
+        alpha = numbers["alpha"]
+        square_avg.mul_(alpha).addcmul_(gradient, gradient, value=1 - alpha)
+        if numbers["centered"]:
+            grad_avg = state[-1]
+            grad_avg.lerp_(gradient, 1 - alpha)
+            root = square_avg.addcmul(grad_avg, grad_avg, value=-1).sqrt_()
+        else:
+            root = square_avg.sqrt()
+        root.add_(numbers["eps"])
+        if numbers["momentum"]:
+            buffer = state[1].mul_(numbers["momentum"]).addcdiv_(gradient, root)
+            parameter.add_(buffer, alpha=-numbers["lr"])
+        else:
+            parameter.addcdiv_(gradient, root, value=-numbers["lr"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from poet_runtime import TrainStep
 from poet_runtime.fingerprint import state_digests
+from poet_runtime.step_options import StepOptions
+from poet_runtime.trace import trace
+from tests.runtime.replay_parts import hand_made_plan, page_everything
 
 Build = Callable[[], tuple[nn.Module, Any, torch.optim.Optimizer]]
 Batch = tuple[Tensor, Tensor]
@@ -86,7 +90,12 @@ def outcome(model: nn.Module, optimizer: torch.optim.Optimizer, losses: Iterable
     return Outcome(tuple(losses), state, torch.get_rng_state().numpy().tobytes())
 
 
-def eager(build: Build, data: Iterable[Batch], after: Callable[..., None] | None = None) -> Outcome:
+def eager(
+    build: Build,
+    data: Iterable[Batch],
+    after: Callable[..., None] | None = None,
+    clip: Callable[[nn.Module], object] = lambda _model: None,
+) -> Outcome:
     model, loss_fn, optimizer = build()
     torch.manual_seed(1)
     losses = []
@@ -94,6 +103,7 @@ def eager(build: Build, data: Iterable[Batch], after: Callable[..., None] | None
         optimizer.zero_grad()
         loss = loss_fn(model(inputs), labels)
         loss.backward()
+        clip(model)
         optimizer.step()
         losses.append(loss.item().hex())
         if after is not None:
@@ -103,3 +113,18 @@ def eager(build: Build, data: Iterable[Batch], after: Callable[..., None] | None
 
 def trained(step: TrainStep, data: Iterable[Batch]) -> list[str]:
     return [step(*batch).item().hex() for batch in data]
+
+
+def paged(
+    build: Build, batch: tuple[Any, ...], folder: Path, options: StepOptions | None = None
+) -> tuple[TrainStep, nn.Module, torch.optim.Optimizer]:
+    """A step whose every storage leaves RAM after every op: a stale copy shows in the next steps."""
+    model, loss_fn, optimizer = build()
+    program = trace(model, loss_fn, optimizer, batch, options=options)
+    plan = hand_made_plan(program.graph, page_everything(program.graph))
+    step = TrainStep(
+        model, loss_fn, optimizer, batch, plan=plan, program=program, paging_directory=folder,
+        flash_write_bytes=2**40,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    return step, model, optimizer

@@ -1,4 +1,4 @@
-"""The pager against real files and injected faults."""
+"""The pager against real files and scripted disks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,39 @@ import torch
 
 from poet_core.errors import ReplayError
 from poet_runtime import pager as pager_module
+from poet_runtime.checksums import Checksums
+from poet_runtime.flash_file import SystemDisk, address_of
 from poet_runtime.measured_peak import measure_peak
 from poet_runtime.pager import Pager
+from poet_runtime.paging_file import FlashOptions
+from tests.runtime.disk_parts import At, scripted
 
 MIB = 2**20
 
 
+@pytest.fixture(params=["direct", "buffered"])
+def options(request: pytest.FixtureRequest) -> FlashOptions:
+    return FlashOptions(direct=request.param == "direct")
+
+
 @pytest.fixture
-def pager(tmp_path: Path) -> Iterator[Pager]:
-    pager = Pager(8 * MIB, tmp_path)
+def pager(tmp_path: Path, options: FlashOptions) -> Iterator[Pager]:
+    pager = Pager(8 * MIB, tmp_path, options)
     yield pager
     pager.close()
+
+
+def with_script(folder: Path, script: At, **options: Any) -> Pager:
+    return Pager(8 * MIB, folder, FlashOptions(open_disk=scripted(script), **options))
+
+
+def flip(pager: Pager, at: int) -> None:
+    """Changes a byte in the file, behind the pager's back."""
+    with Path(f"/proc/self/fd/{pager.fileno()}").open("r+b", buffering=0) as file:
+        file.seek(pager.file.begin + at)
+        (byte,) = file.read(1)
+        file.seek(pager.file.begin + at)
+        file.write(bytes([byte ^ 1]))
 
 
 def pager_threads() -> int:
@@ -64,10 +86,52 @@ def test_a_write_may_change_the_memory_once_its_ticket_is_done(pager: Pager) -> 
     assert torch.equal(back, torch.arange(MIB, dtype=torch.int32))
 
 
+@pytest.mark.parametrize("size", [1, 4096, 4097, 3 * MIB + 5])
+@pytest.mark.parametrize("skew", [0, 8, 64, 512])
+def test_any_length_from_any_memory(pager: Pager, size: int, skew: int) -> None:
+    """Through the page cache or past it, in place or through the buffer."""
+    buffers = [bytearray(size + 8192) for _ in range(2)]
+    begins = [-address_of(buffer) % 4096 + skew for buffer in buffers]
+    out, back = (
+        torch.frombuffer(buffer, dtype=torch.uint8, offset=begin, count=size)
+        for buffer, begin in zip(buffers, begins, strict=True)
+    )
+    out.copy_(torch.randint(0, 256, (size,), dtype=torch.uint8))
+    flash, begin = pager.file.flash, pager.file.begin
+    flash.write(out.data_ptr(), size, begin)
+    flash.read(back.data_ptr(), size, begin)
+    assert torch.equal(back, out)
+    around = memoryview(buffers[1])
+    assert not any(around[: begins[1]])
+    assert not any(around[begins[1] + size :])
+
+
+def test_neighbours_are_left_alone(pager: Pager) -> None:
+    tensors = [torch.randint(0, 256, (4097 + k,), dtype=torch.uint8) for k in range(8)]
+    for k in (3, 1, 0, 2, 5, 7, 6, 4):
+        pager.page_out(k, k * 8192, tensors[k])
+    for k, tensor in enumerate(tensors):
+        back = torch.empty_like(tensor)
+        pager.wait(pager.page_in(k, k * 8192, back))
+        assert torch.equal(back, tensor)
+
+
+@pytest.mark.parametrize("kind", list(Checksums))
+def test_every_kind_of_checksum_accepts_what_is_right(tmp_path: Path, kind: Checksums) -> None:
+    pager = Pager(20 * MIB, tmp_path, FlashOptions(checksums=kind))
+    tensor = torch.randn(4 * MIB + 3)
+    for _ in range(3):
+        pager.page_out(0, 0, tensor)
+        back = torch.empty_like(tensor)
+        pager.wait(pager.page_in(0, 0, back))
+        assert torch.equal(back, tensor)
+    pager.close()
+
+
 def test_flipped_bit_on_disk_is_flash_corrupt_and_stays_so(pager: Pager) -> None:
     tensor = torch.zeros(1000)
     pager.wait(pager.page_out(3, 4096, tensor))
-    os.pwrite(pager.fileno(), b"\x01", 4096 + 1234)
+    flip(pager, 4096 + 1234)
     with pytest.raises(ReplayError) as caught:
         pager.wait(pager.page_in(3, 4096, torch.empty(1000)))
     assert caught.value.code == "flash_corrupt"
@@ -86,21 +150,89 @@ def test_reading_what_was_never_written_is_flash_corrupt(pager: Pager) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(errno.EIO, "flash_io"), (errno.ENOSPC, "flash_full")]
 )
-@pytest.mark.parametrize("call", ["pwrite", "preadv"])
+@pytest.mark.parametrize("call", ["write", "read"])
 def test_disk_fault_reaches_whoever_waits(
-    pager: Pager, monkeypatch: pytest.MonkeyPatch, call: str, number: int, code: str
+    tmp_path: Path, call: str, number: int, code: str
 ) -> None:
-    def fail(*_: Any) -> int:
-        raise OSError(number, os.strerror(number))
-
+    word = "io" if number == errno.EIO else "full"
+    pager = with_script(tmp_path, At(word, call, number=2 if call == "write" else 0))
     tensor = torch.ones(5000)
     pager.wait(pager.page_out(0, 0, tensor))
-    monkeypatch.setattr(pager_module.os, call, fail)
     pager.page_out(0, 0, tensor)
     with pytest.raises(ReplayError) as caught:
         pager.wait(pager.page_in(0, 0, torch.empty(5000)))
     assert caught.value.code == code
     assert caught.value.details["errno"] == number
+    pager.close()
+
+
+def test_a_file_that_was_cut_is_flash_io(tmp_path: Path) -> None:
+    pager = with_script(tmp_path, At("truncate", "read"))
+    pager.page_out(0, 0, torch.ones(5000))
+    with pytest.raises(ReplayError, match="ends early") as caught:
+        pager.wait(pager.page_in(0, 0, torch.empty(5000)))
+    assert caught.value.code == "flash_io"
+    pager.close()
+
+
+def test_a_bit_that_changes_on_the_way_in_is_flash_corrupt(tmp_path: Path) -> None:
+    pager = with_script(tmp_path, At("flip", "read"))
+    pager.page_out(0, 0, torch.ones(5000))
+    with pytest.raises(ReplayError) as caught:
+        pager.wait(pager.page_in(0, 0, torch.empty(5000)))
+    assert caught.value.code == "flash_corrupt"
+    pager.close()
+
+
+class Silent(SystemDisk):
+    """A disk that does not answer until it is told to."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        super().__init__(descriptor, name)
+        self.answer = threading.Event()
+        self.closed = threading.Event()
+
+    def read(self, parts: Sequence[memoryview], offset: int) -> int:
+        self.answer.wait(30)
+        return super().read(parts, offset)
+
+    def close(self) -> None:
+        super().close()
+        self.closed.set()
+
+
+def test_a_disk_that_does_not_answer_is_given_up_by_name(tmp_path: Path) -> None:
+    before = open_files(), pager_threads()
+    pager = Pager(8 * MIB, tmp_path, FlashOptions(stall_seconds=0.2, open_disk=Silent))
+    disk = pager.file.flash.disk
+    assert isinstance(disk, Silent)
+    pager.page_out(0, 0, torch.ones(1000))
+    started = time.monotonic()
+    with pytest.raises(ReplayError) as caught:
+        pager.wait(pager.page_in(0, 0, torch.empty(1000)))
+    assert caught.value.code == "flash_stalled"
+    pager.close()  # does not wait for the disk either
+    assert time.monotonic() - started < 10
+    assert not disk.closed.is_set()  # the call that hangs still has the file
+    disk.answer.set()
+    assert disk.closed.wait(10)
+    while pager_threads() > before[1]:
+        time.sleep(0.01)
+    assert open_files() == before[0]
+
+
+def test_a_slow_disk_that_gets_on_is_no_fault(tmp_path: Path) -> None:
+    class Slow(SystemDisk):
+        def write(self, parts: Sequence[memoryview], offset: int) -> int:
+            time.sleep(0.05)
+            return super().write([parts[0][: 64 * 1024]], offset)
+
+    # 32 writes of 0.05 s: together twice the limit, each far shorter.
+    pager = Pager(40 * MIB, tmp_path, FlashOptions(stall_seconds=0.8, open_disk=Slow))
+    for k in range(32):
+        pager.page_out(k, k * MIB, torch.ones(16 * 1024))
+    pager.drain()
+    pager.close()
 
 
 def test_any_other_fault_of_the_thread_is_heard_of_too(
@@ -109,20 +241,70 @@ def test_any_other_fault_of_the_thread_is_heard_of_too(
     def fail(*_: Any) -> int:
         raise ValueError("not expected by anyone")
 
-    monkeypatch.setattr(pager_module.zlib, "crc32", fail)
+    monkeypatch.setattr(pager_module, "new_digest", fail)
     with pytest.raises(ReplayError, match="not expected by anyone"):
         pager.wait(pager.page_out(0, 0, torch.ones(10)))
 
 
-def test_short_writes_are_completed(pager: Pager, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = os.pwrite
-    monkeypatch.setattr(
-        pager_module.os, "pwrite", lambda file, data, offset: write(file, data[:1000], offset)
-    )
-    tensor, back = torch.randn(5000), torch.empty(5000)
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("call", ["write", "read"])
+def test_short_calls_are_completed(tmp_path: Path, call: str, direct: bool) -> None:
+    script = At("short", call, stays=True)
+    pager = with_script(tmp_path, script, direct=direct)
+    tensor, back = torch.randn(50_000), torch.empty(50_000)
     pager.page_out(0, 0, tensor)
     pager.wait(pager.page_in(0, 0, back))
     assert torch.equal(tensor, back)
+    assert script.seen > 2
+    pager.close()
+
+
+def test_a_failed_write_leaves_no_copy_that_would_be_believed(tmp_path: Path) -> None:
+    pager = with_script(tmp_path, At("io", "write", number=2))
+    pager.wait(pager.page_out(0, 0, torch.ones(1000)))
+    with pytest.raises(ReplayError):
+        pager.wait(pager.page_out(0, 0, torch.zeros(1000)))
+    with pytest.raises(ReplayError):
+        pager.wait(pager.page_in(0, 0, torch.empty(1000)))
+    pager.close()
+
+
+def test_a_copy_can_be_had_in_pieces(pager: Pager) -> None:
+    tensor = torch.randint(0, 256, (3 * MIB + 77,), dtype=torch.uint8)
+    pager.page_out(5, 8192, tensor)
+    pieces: list[bytes] = []
+    pager.lane.call(
+        lambda: pieces.extend(bytes(piece) for piece in pager.pieces(5, 8192, 3 * MIB + 77)),
+        "reading",
+    )
+    assert b"".join(pieces) == tensor.numpy().tobytes()
+    flip(pager, 8192 + 2 * MIB)
+
+    def read_all() -> None:
+        for _ in pager.pieces(5, 8192, 3 * MIB + 77):
+            pass
+
+    with pytest.raises(ReplayError) as caught:
+        pager.lane.call(read_all, "reading")
+    assert caught.value.code == "flash_corrupt"
+    with pytest.raises(ReplayError):  # and the pager is faulty from then on
+        pager.wait(pager.page_out(0, 0, torch.ones(10)))
+
+
+def test_what_a_call_raises_is_no_fault_of_the_lane(pager: Pager) -> None:
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "elsewhere")
+
+    with pytest.raises(OSError, match="elsewhere"):
+        pager.lane.call(fail, "failing")
+    pager.wait(pager.page_out(0, 0, torch.ones(10)))
+
+
+def test_bytes_are_counted_in_blocks(pager: Pager) -> None:
+    pager.page_out(0, 0, torch.ones(10))
+    pager.page_out(1, 4096, torch.ones(1025))
+    pager.wait(pager.page_in(0, 0, torch.empty(10)))
+    assert (pager.bytes_written, pager.bytes_read) == (3 * 4096, 4096)
 
 
 def test_file_too_large_for_the_disk_is_flash_full_at_creation(tmp_path: Path) -> None:
@@ -181,16 +363,79 @@ def test_the_thread_keeps_no_buffer_alive(pager: Pager) -> None:
     assert measured.end_bytes == 0
 
 
-def test_tickets_are_done_in_order(pager: Pager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tickets_are_done_in_order(tmp_path: Path) -> None:
     order: list[int] = []
-    write = os.pwrite
 
-    def slow(file: int, data: memoryview, offset: int) -> int:
-        time.sleep(0.02 if offset == 0 else 0)
-        order.append(offset)
-        return write(file, data, offset)
+    class Slow(SystemDisk):
+        def write(self, parts: Sequence[memoryview], offset: int) -> int:
+            time.sleep(0.02 if len(order) == 1 else 0)
+            order.append(offset)
+            return super().write(parts, offset)
 
-    monkeypatch.setattr(pager_module.os, "pwrite", slow)
+    pager = Pager(MIB, tmp_path, FlashOptions(open_disk=Slow))
+    begin = pager.file.begin
     pager.page_out(0, 0, torch.ones(10))
     pager.wait(pager.page_out(1, 4096, torch.ones(10)))
-    assert order == [0, 4096]
+    assert order == [0, begin, begin + 4096]
+    pager.close()
+
+
+def test_a_disk_that_is_particular_about_memory_is_served_through_the_buffer(
+    tmp_path: Path,
+) -> None:
+    refused: list[int] = []
+
+    class Particular(SystemDisk):
+        """Takes memory at whole blocks only, and says so when asked for more."""
+
+        def write(self, parts: Sequence[memoryview], offset: int) -> int:
+            self._look(parts)
+            return super().write(parts, offset)
+
+        def read(self, parts: Sequence[memoryview], offset: int) -> int:
+            self._look(parts)
+            return super().read(parts, offset)
+
+        def _look(self, parts: Sequence[memoryview]) -> None:
+            if any(address_of(part) % 4096 for part in parts):
+                refused.append(1)
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    pager = Pager(8 * MIB, tmp_path, FlashOptions(open_disk=Particular))
+    if not pager.file.flash.direct:
+        pytest.skip("the file system of the temporary directory has no direct transfers")
+    buffer = bytearray(2 * MIB)
+    begin = -address_of(buffer) % 4096 + 512  # good enough for the probe, not for this disk
+    out = torch.frombuffer(buffer, dtype=torch.uint8, offset=begin, count=MIB)
+    for _ in range(3):
+        out.random_()
+        expected = out.clone()
+        pager.file.flash.write(out.data_ptr(), MIB, pager.file.begin)
+        out.zero_()
+        pager.file.flash.read(out.data_ptr(), MIB, pager.file.begin)
+        assert torch.equal(out, expected)
+    assert len(refused) <= 1
+    pager.close()
+
+
+def test_memory_that_the_probe_calls_aligned_is_taken_in_place(tmp_path: Path) -> None:
+    """The probe must be right: a refusal later would mean it had not reached the disk."""
+    seen: list[int] = []
+
+    class Looking(SystemDisk):
+        def write(self, parts: Sequence[memoryview], offset: int) -> int:
+            seen.append(address_of(parts[0]))
+            return super().write(parts, offset)
+
+    pager = Pager(8 * MIB, tmp_path, FlashOptions(open_disk=Looking))
+    if not pager.file.flash.direct:
+        pytest.skip("the file system of the temporary directory has no direct transfers")
+    buffer = bytearray(2 * MIB)
+    address = address_of(buffer) + -address_of(buffer) % 4096
+    for skew in (0, 64, 512):
+        seen.clear()
+        pager.file.flash.write(address + skew, MIB, pager.file.begin)
+        assert len(seen) == 1  # refused once, it would have come again through the buffer
+    pager.file.flash.write(address, MIB, pager.file.begin)
+    assert seen[-1] == address
+    pager.close()

@@ -91,7 +91,7 @@ def unsupported_optimizers() -> dict[str, tuple[str, Callable[[nn.Module], Any]]
 
     foreign = nn.Parameter(torch.ones(1))
     return {
-        "other": ("optimizer_unsupported", lambda m: torch.optim.RMSprop(m.parameters())),
+        "other": ("optimizer_unsupported", lambda m: torch.optim.Adagrad(m.parameters())),
         "subclass": ("optimizer_unsupported", lambda m: Own(m.parameters(), lr=0.1)),
         "amsgrad": ("optimizer_unsupported", lambda m: torch.optim.Adam(m.parameters(), amsgrad=True)),
         "none": ("optimizer_unsupported", lambda m: None),

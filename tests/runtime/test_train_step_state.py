@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
 import pickle
 import threading
 from collections.abc import Callable
@@ -190,17 +191,67 @@ def test_the_values_outlive_a_step_that_nobody_holds(tmp_path: Path) -> None:
     assert state_digests(model, optimizer) == eager(norm_and_dropout, DATA[:3]).state
 
 
-def test_a_copy_of_the_model_is_a_model_without_a_step(tmp_path: Path) -> None:
-    step, model, _ = paged_step(tmp_path)
+def saved_and_loaded(value: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(value, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda value: pickle.loads(pickle.dumps(value)),
+    "torch.save": saved_and_loaded,
+}
+
+
+@pytest.mark.parametrize("kind", COPIES)
+def test_a_copy_has_true_values_and_no_step(kind: str, tmp_path: Path) -> None:
+    expected, whole = eager(norm_and_dropout, DATA[:3]).state, eager(norm_and_dropout, DATA)
+    step, model, optimizer = paged_step(tmp_path)
     with step:
-        step(*DATA[0])
-        step.write_back()
-        copied, pickled = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
-        step(*DATA[1])
-        for other in (copied, pickled):
-            other(DATA[0][0])
-            assert other[0].weight.shape == (32, 20)
-        assert model[0].weight.numel() == 0
+        trained(step, DATA[:3])
+        copied, copied_optimizer = COPIES[kind]((model, optimizer))
+        part = COPIES[kind](model[4])
+        losses = trained(step, DATA[3:])
+        assert state_digests(copied, copied_optimizer) == expected
+        copied(DATA[0][0])
+        assert model[4].weight.numel() == 0
+        assert part.weight.shape == (24, 32)
+        trained_alone(copied, copied_optimizer, DATA[3])
+        assert tuple(losses) == whole.losses[3:]
+        assert state_digests(model, optimizer) == whole.state
+    for module in (*model.modules(), *copied.modules(), optimizer):
+        assert "__reduce_ex__" not in vars(module)
+
+
+def trained_alone(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
+    optimizer.step()
+
+
+def test_a_copy_of_a_model_of_two_steps_has_what_either_has_parked(tmp_path: Path) -> None:
+    first, model, optimizer = paged_step(tmp_path)
+    program = trace(model, nn.functional.cross_entropy, optimizer, DATA[0])
+    second = TrainStep(
+        model, nn.functional.cross_entropy, optimizer, DATA[0], program=program,
+        plan=hand_made_plan(program.graph, page_everything(program.graph)),
+        paging_directory=tmp_path, flash_write_bytes=2**40,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    for number, step in enumerate((first, second, first)):
+        trained(step, [DATA[number]])
+        with torch.random.fork_rng():
+            expected = eager(norm_and_dropout, DATA[: number + 1])
+        assert state_digests(*copy.deepcopy((model, optimizer))) == expected.state
+    first.close()  # not the one that came last
+    trained(second, [DATA[3]])
+    assert state_digests(*copy.deepcopy((model, optimizer))) == (
+        eager(norm_and_dropout, DATA[:4]).state
+    )
+    second.close()
+    assert "__reduce_ex__" not in vars(model)
 
 
 def test_donated_batches_are_taken_over(tmp_path: Path) -> None:
@@ -284,3 +335,27 @@ def test_gradients_of_eager_code_do_not_stay_in_memory(tmp_path: Path) -> None:
         nn.functional.cross_entropy(model(DATA[0][0]), DATA[0][1]).backward()
         step(*DATA[0])
         assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_looking_before_the_first_step_makes_no_optimizer_state(tmp_path: Path) -> None:
+    def dampened() -> tuple[nn.Module, Any, torch.optim.Optimizer]:
+        model, loss_fn, _ = mlp_momentum()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, dampening=0.5)
+        return model, loss_fn, optimizer
+
+    data = batches(mlp_momentum, 3)
+    step, model, optimizer = paged_step(tmp_path, dampened, data[0])
+    with step:
+        step.park()
+        assert not optimizer.state_dict()["state"]
+        assert outcome(model, optimizer, trained(step, data)) == eager(dampened, data)
+
+
+def test_a_fault_before_the_optimizers_state_exists_leaves_none(tmp_path: Path) -> None:
+    step, _, optimizer = paged_step(tmp_path)
+    assert step._pager is not None
+    step._pager.close()
+    with pytest.raises(ReplayError):
+        step(*DATA[0])
+    step.close()
+    assert not any(state for state in optimizer.state.values())

@@ -85,6 +85,7 @@ def solve_model(
         (folder / MODEL_NAME).write_text(write_mps(scaled.model), encoding="ascii")
         left = max(_LEAST_SECONDS, limits.wall_seconds - (time.monotonic() - started))
         adapter = _ADAPTERS[backend]
+        begun = time.monotonic()
         process = run_solver(
             adapter.command(folder, _for_solver(limits, left), point),
             folder=folder,
@@ -95,7 +96,7 @@ def solve_model(
         if process.end is ProcessEnd.CANCELLED:
             answer = Answer(status=SolveStatus.CANCELLED, message=SolveStatus.CANCELLED.sentence)
         else:
-            answer = adapter.read(folder, process)
+            answer = _in_time(adapter.read(folder, process), time.monotonic() - begun, left)
     return _result(
         linear,
         scaled,
@@ -105,6 +106,14 @@ def solve_model(
         backend=label,
         process=process,
     )
+
+
+def _in_time(answer: Answer, seconds: float, limit_seconds: float) -> Answer:
+    """CBC says "infeasible" of a model whose time ran out in its first LP: no proof comes so late."""
+    if answer.status is not SolveStatus.INFEASIBLE or seconds < limit_seconds:
+        return answer
+    message = f"The time was up when the solver said: {answer.message}"
+    return replace(answer, status=SolveStatus.NOT_FOUND, message=message)
 
 
 def _result(

@@ -1,0 +1,91 @@
+"""PlanSource: where a step's plan comes from: the user, a planner, or nowhere (everything is kept).
+
+Invariant: whatever the source, the plan has been judged against this very program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from poet_core.device import DeviceProfile
+from poet_core.devices import load_device
+from poet_core.plan import Allowed, Objective, Plan
+from poet_core.plan_request import PlanRequest
+from poet_core.problem import make_problem
+from poet_core.simulate import Judgement
+from poet_core.units import parse_bytes
+from poet_runtime.planner import Planner, accept, obtain_plan, unconstrained_plan
+from poet_runtime.program import Program
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSource:
+    """What TrainStep was asked for; see there. `ram`: bytes or a text such as "512MiB"."""
+
+    device: str | DeviceProfile | None
+    ram: str | int | None
+    plan: Plan | None
+    planner: Planner | str | None
+    time_ratio: float | None
+    objective: Objective
+    allowed: Allowed | None
+    flash_write_bytes: int | None
+    wall_seconds: float
+
+    @property
+    def profile(self) -> DeviceProfile | None:
+        """The device. Raises DeviceError (`unknown_device`)."""
+        return load_device(self.device) if isinstance(self.device, str) else self.device
+
+    @property
+    def ram_bytes(self) -> int | None:
+        """The budget. Raises UsageError."""
+        if self.ram is None:
+            profile = self.profile
+            return profile.ram_bytes if profile and self.plan is None else None
+        return parse_bytes(self.ram) if isinstance(self.ram, str) else self.ram
+
+    @property
+    def plans_for_this_machine(self) -> bool:
+        """Whether a plan is to be made that wants the seconds of this machine."""
+        target = self.profile or load_device("host")
+        return self.plan is None and self.ram_bytes is not None and target.measured
+
+    def plan_for(self, program: Program) -> tuple[Plan, Judgement]:
+        """The plan and its judgement. Raises what planner and judge raise."""
+        ram_bytes, profile = self.ram_bytes, self.profile
+        if self.plan is not None or ram_bytes is None:
+            return self._given(program, profile, ram_bytes)
+        request = PlanRequest(
+            graph=program.graph,
+            device=profile or load_device("host"),
+            ram_bytes=ram_bytes,
+            time_ratio=self.time_ratio,
+            flash_write_bytes=self.flash_write_bytes,
+            objective=self.objective,
+            allowed=self.allowed or Allowed(),
+            wall_seconds=self.wall_seconds,
+        )
+        return obtain_plan(request, self.planner)
+
+    def for_another_graph(self) -> PlanSource:
+        """The same wishes; a plan that was given becomes its budget."""
+        if self.plan is None:
+            return self
+        return replace(self, plan=None, ram=self.ram or self.plan.budget.ram_bytes)
+
+    def _given(
+        self, program: Program, profile: DeviceProfile | None, ram_bytes: int | None
+    ) -> tuple[Plan, Judgement]:
+        """The user's plan, or keep-everything, judged."""
+        graph = program.graph
+        if self.plan is None:
+            host = load_device("host")
+            plan = unconstrained_plan(make_problem(graph, host, ram_bytes=host.ram_bytes))
+            return plan, accept(graph, plan)
+        problem = None
+        if profile is not None:
+            problem = make_problem(graph, profile, ram_bytes=ram_bytes or profile.ram_bytes)
+        cap = self.flash_write_bytes
+        judged = accept(graph, self.plan, problem=problem, ram_bytes=ram_bytes, flash_write_bytes=cap)  # fmt: skip
+        return self.plan, judged
