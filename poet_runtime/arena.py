@@ -28,7 +28,7 @@ from poet_core.errors import ReplayError
 GRANULE_BYTES = 1 << 16
 """The unit of the arena: a block of its own begins at one, pages come and go by it."""
 
-_VERSION = 2  # POET_ARENA_VERSION in native/arena.h
+_VERSION = 3  # POET_ARENA_VERSION in native/arena.h
 _LOADER = "LD_PRELOAD"  # ld.so(8); its entries are separated by colons and spaces
 
 
@@ -88,6 +88,7 @@ class Arena:
         library.poet_arena_limit.argtypes = [ctypes.c_uint64, ctypes.c_int]
         library.poet_arena_plan.argtypes = [ctypes.c_uint64]
         library.poet_arena_read.argtypes = [ctypes.POINTER(_Statistics)]
+        library.poet_arena_held.restype = ctypes.c_uint64
         library.poet_arena_tag.restype = ctypes.POINTER(ctypes.c_int64)
         self.library = library
         # Writing through a view costs a fifth of a call, and the replay writes it at every op.
@@ -120,6 +121,11 @@ class Arena:
         return ArenaStatistics(
             **{field.name: getattr(found, field.name) for field in fields(ArenaStatistics)}
         )
+
+    def held_bytes(self) -> int:
+        """What it really holds in RAM, from the system (mincore, a millisecond for each GiB): less
+        than `resident_bytes` where blocks have pages that nobody has touched yet."""
+        return int(self.library.poet_arena_held())
 
     def limit(self, resident_bytes: int | None, *, hard: bool = False) -> None:
         """Bounds the arena's resident memory, rounded down to granules; None lifts the bound.

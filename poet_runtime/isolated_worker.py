@@ -206,6 +206,7 @@ class Worker:
         found = self._arena.statistics()
         return {
             "arena": asdict(found),
+            "held_bytes": self._arena.held_bytes(),
             "other_bytes": self._other_bytes,
             "first_step_bytes": self._first_step_bytes,
             "span_bytes": max(self._span_bytes, found.peak_span_bytes),

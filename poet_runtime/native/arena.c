@@ -264,6 +264,13 @@ void poet_arena_trim(void) {
   give_lock();
 }
 
+uint64_t poet_arena_held(void) {
+  take_lock();
+  uint64_t held = spans_held_bytes();
+  give_lock();
+  return held;
+}
+
 int64_t *poet_arena_tag(void) { return &tag; }
 
 int poet_arena_version(void) { return POET_ARENA_VERSION; }

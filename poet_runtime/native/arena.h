@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define POET_ARENA_VERSION 2
+#define POET_ARENA_VERSION 3
 #define POET_EXPORT __attribute__((visibility("default")))
 
 /* All in bytes but the counts. "In use" is what was asked for with an alignment, which is how tensors come; "plain" what
@@ -69,6 +69,9 @@ POET_EXPORT void poet_arena_plan(uint64_t bytes);
 POET_EXPORT void poet_arena_reset(void);
 /* Gives back every page of free granules. */
 POET_EXPORT void poet_arena_trim(void);
+/* What the region really holds in RAM, by the system's own account: never more than `resident_bytes`, and less where
+ * blocks have pages that nobody has touched yet. */
+POET_EXPORT uint64_t poet_arena_held(void);
 /* Where the current tag lies: the program writes the number of its op there, without a call. */
 POET_EXPORT int64_t *poet_arena_tag(void);
 

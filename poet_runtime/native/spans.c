@@ -283,3 +283,14 @@ uint32_t spans_largest_hole(void) {
       if (region.granules[head].length > largest) largest = region.granules[head].length;
   return largest;
 }
+
+uint64_t spans_held_bytes(void) {
+  unsigned char present[1024];
+  uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), end = (uint64_t)region.top << GRANULE_SHIFT, held = 0;
+  for (uint64_t at = 0; at < end; at += sizeof present * page) {
+    uint64_t length = end - at < sizeof present * page ? end - at : sizeof present * page;
+    if (mincore(region.base + at, length, present) != 0) continue;
+    for (uint64_t i = 0; i < length / page; i++) held += (present[i] & 1u) * page;
+  }
+  return held;
+}

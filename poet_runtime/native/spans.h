@@ -41,6 +41,7 @@ void span_free(uint32_t head);
 void span_shorten(uint32_t head, uint32_t length);
 void spans_return(uint64_t granules);
 uint32_t spans_largest_hole(void);
+uint64_t spans_held_bytes(void);
 
 static inline uint32_t granule_of(const void *address) {
   return (uint32_t)((uint64_t)((const char *)address - region.base) >> GRANULE_SHIFT);

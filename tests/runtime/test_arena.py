@@ -153,7 +153,7 @@ def check_counters(driver: Driver, live: dict[int, tuple[int, int]], in_use: int
     begin = min(live, default=0) & -GRANULE_BYTES
     if begin:
         end = max(address + size for address, (size, _) in live.items())
-        assert pages_in_ram(begin, end - begin) <= found.resident_bytes
+        assert pages_in_ram(begin, end - begin) <= driver.arena.held_bytes() <= found.resident_bytes
 
 
 @pytest.mark.parametrize("size", [1, 64, 65, 1024, 1025, 20 * KIB, 32 * KIB, 64 * KIB, MIB])
@@ -161,6 +161,13 @@ def test_usable_size_is_at_most_a_quarter_more_or_a_granule(driver: Driver, size
     usable = driver.usable(driver.take(size))
     assert size <= usable
     assert usable <= (max(64, size + 63, size * 5 // 4) if size <= 32 * KIB else size + 64 * KIB)
+
+
+def test_untouched_pages_are_not_held(driver: Driver) -> None:
+    block = driver.take(8 * MIB)
+    fill(block, 3 * MIB, 1)
+    assert driver.arena.held_bytes() == 3 * MIB
+    assert driver.arena.statistics().resident_bytes == 8 * MIB
 
 
 def test_freed_pages_serve_the_next_block(driver: Driver) -> None:
