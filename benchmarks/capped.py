@@ -128,7 +128,7 @@ def table(rows: list[Row]) -> str:
     lines.append(
         f"MiB; one thread, {_STEPS} steps after the first, on a machine that other work used too "
         f"(load average before a block {min(loads):.1f} to {max(loads):.1f}, "
-        f"{os.cpu_count()} cores): bytes are firm, times are not."
+        f"{os.cpu_count()} cores): times, and resident bytes without a cap, vary."
     )
     if others:
         lines.append(f"Whole process less resident: {min(others):.1f} to {max(others):.1f}.")
