@@ -45,13 +45,18 @@ def solve_here(rows: Rows, *, whole: bool) -> tuple[float, dict[str, float]]:
             solver.changeColIntegrality(column, highspy.HighsVarType.kInteger)
     for row in rows.rows:
         columns = [column for column, _ in row.terms]
-        weights = [float(weight) for _, weight in row.terms]
-        solver.addRow(
-            -highspy.kHighsInf, float(row.right_hand_side), len(columns), columns, weights
-        )
+        # Bytes beside ones: unscaled, HiGHS gives up on some rows of many gigabytes.
+        widest = max(abs(weight) for _, weight in row.terms)
+        weights = [weight / widest for _, weight in row.terms]
+        limit = row.right_hand_side / widest
+        solver.addRow(-highspy.kHighsInf, limit, len(columns), columns, weights)
     solver.run()
     assert solver.getModelStatus() == highspy.HighsModelStatus.kOptimal
-    duals = {f"c{number}": dual for number, dual in enumerate(solver.getSolution().row_dual)}
+    scaled = zip(rows.rows, solver.getSolution().row_dual, strict=True)
+    duals = {
+        f"c{number}": dual / max(abs(weight) for _, weight in row.terms)
+        for number, (row, dual) in enumerate(scaled)
+    }
     return solver.getInfo().objective_function_value, duals
 
 
