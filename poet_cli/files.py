@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from poet_core.device import DeviceProfile
@@ -63,6 +63,25 @@ def load_device_file(path: Path) -> DeviceProfile:
     with _named(path):
         text = read_file(path, PROFILE_LIMITS.document_bytes)
         return read_device(text) if path.suffix == ".json" else read_device_toml(text)
+
+
+def keep_inputs(inputs: Iterable[Path], outputs: Iterable[Path | None]) -> None:
+    """Refuse to write over what is read. Raises UsageError (`output_is_input`)."""
+    read = {_whole(path) for path in inputs if str(path) != "-"}
+    for path in outputs:
+        if path is not None and str(path) != "-" and _whole(path) in read:
+            raise UsageError(
+                f"Expected another file for the output than the input {printable(str(path))!r}.",
+                code="output_is_input",
+                hint="Give the output another name.",
+            )
+
+
+def _whole(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):  # what cannot be resolved is refused when opened
+        return path
 
 
 def write_file(path: Path, data: bytes) -> None:

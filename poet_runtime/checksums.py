@@ -1,9 +1,9 @@
 """Checksums of what goes to flash: taken on the way out, compared on the way in.
 
-One thread moves the bytes and sums them, so a checksum's cost is added to the transfer. Measured
-on one core beside a disk of 1 to 5 GB/s: CRC-32 3.6 GB/s, page sums 11 GB/s, one page in 16 as
-CRC-32 about 50 GB/s; hence page sums by default. Invariant: equal bytes have equal checksums
-however they were cut into pieces.
+One thread moves the bytes and sums them, so a checksum's cost is added to the transfer. Page sums
+cost least of those that see every byte (benchmarks.flash): hence the default.
+
+Invariant: equal bytes have equal checksums however they were cut into pieces.
 """
 
 from __future__ import annotations

@@ -84,8 +84,8 @@ class IsolatedMemory:
 
 # Beside the arena's limit, under a cap: what libraries map in the first step (oneDNN writes its
 # kernels then: 6 MiB for ResNet-18), and what the kernel takes for itself or varies from step to
-# step (the group's peak less the arena's was 153.4 to 154.5 MiB for ResNet-18 over caps and sizes,
-# 4 to 5 of them no anonymous memory).
+# step (the group's peak less the arena's was some 154 to 158 MiB for ResNet-18 over caps and sizes,
+# benchmarks.capped).
 _FIRST_STEP_ROOM, _ROOM = 32 << 20, 10 << 20
 
 

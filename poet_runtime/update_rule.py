@@ -14,6 +14,7 @@ decide it (`momentum` on or off, `weight_decay` on or off, `nesterov`, `maximize
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ from torch import Tensor
 from poet_core.errors import ReplayError
 
 
-class GroupRule:
+class GroupRule(ABC):
     """What the rules share: one parameter group of one optimizer."""
 
     kind = ""
@@ -38,9 +39,9 @@ class GroupRule:
         self.load(optimizer)
         self.begin_step(optimizer)
 
+    @abstractmethod
     def load(self, optimizer: Any) -> None:
         """Takes over step counts and which state exists; see `program.UpdateRule`."""
-        raise NotImplementedError
 
     def begin_step(self, optimizer: Any) -> None:
         """Reads the hyperparameters; ReplayError (`optimizer_changed`) where the structure did."""
@@ -61,25 +62,25 @@ class GroupRule:
         if "betas" in group:
             self._numbers["beta1"], self._numbers["beta2"] = map(float, group["betas"])
 
+    @abstractmethod
     def end_step(self) -> None:
         """Counts a completed step."""
-        raise NotImplementedError
 
+    @abstractmethod
     def store(self, optimizer: Any) -> None:
         """Writes step counts back; state of a parameter that has made no step is taken away."""
-        raise NotImplementedError
 
+    @abstractmethod
     def state_keys(self) -> tuple[str, ...]:
         """The state tensors of each parameter, in the order in which `update` takes them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wants_scratch(self) -> bool:
         """Whether an update is cheaper when it may overwrite the gradient."""
-        raise NotImplementedError
 
+    @abstractmethod
     def update(self, name: str, scratch: bool, parameter: Tensor, gradient: Tensor, *state: Tensor) -> None:  # fmt: skip
         """Updates one parameter in place. `scratch`: the gradient may be overwritten."""
-        raise NotImplementedError
 
     def places(self) -> dict[str, tuple[int, int]]:
         """Group and position in the optimizer of each parameter."""

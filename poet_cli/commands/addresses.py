@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from poet_cli.files import load_graph, load_plan, write_file
+from poet_cli.files import keep_inputs, load_graph, load_plan, write_file
 from poet_cli.interruptible import interruptible
 from poet_cli.options import json_option
 from poet_cli.output import print_json, say, working
@@ -78,6 +78,7 @@ def addresses(
     arena is within the plan's RAM budget, 1 it is above it, or the judge refuses the plan.
     """
     plan_out = plan_out or output.parent / _PLAN_NAME
+    keep_inputs([graph, plan], [output, plan_out])
     _refuse_one_file(output, plan_out)
     step, given = load_graph(graph), load_plan(plan)
     from poet_core.plan_document import plan_to_document

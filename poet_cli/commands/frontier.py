@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from poet_cli.files import load_graph, write_file
+from poet_cli.files import keep_inputs, load_graph, write_file
 from poet_cli.interruptible import interruptible
 from poet_cli.options import json_option
 from poet_cli.output import print_json, say, working
@@ -94,6 +94,7 @@ def frontier(
     Ctrl-C stops it; what is finished is shown and kept, and --resume goes on from there. Exit codes:
     0 some budget has a plan, 1 proven that none has, 3 none found in the time given.
     """
+    keep_inputs([graph], [output, plot])
     request = Asked(**asked).request(load_graph(graph))
     problem = request.problem()
     budgets = _budgets(problem, points, ram_bytes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from poet_cli.files import load_graph, write_file
+from poet_cli.files import keep_inputs, load_graph, write_file
 from poet_cli.interruptible import interruptible
 from poet_cli.options import json_option
 from poet_cli.output import print_json, safe, working
@@ -78,6 +78,7 @@ def least_ram(
     """
     from poet_core.plan_document import plan_to_document
 
+    keep_inputs([graph], [output])
     request = Asked(**asked).request(load_graph(graph))
     problem = request.problem()
     from poet_solvers.backends import SolveLimits

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from poet_cli.files import load_graph, write_file
+from poet_cli.files import keep_inputs, load_graph, write_file
 from poet_cli.interruptible import interruptible
 from poet_cli.options import (
     Limit,
@@ -127,6 +127,7 @@ def plan(
     from poet_core.summary import summarize
     from poet_core.verify import verify
 
+    keep_inputs([graph], [output, write_lp])
     chosen = chosen_device(device, device_file)
     time_limit, energy_limit = time_limit or Limit(), energy_limit or Limit()
     request = PlanRequest(

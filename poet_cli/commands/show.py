@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from poet_cli.files import load_graph, load_plan, write_file
+from poet_cli.files import keep_inputs, load_graph, load_plan, write_file
 from poet_cli.options import json_option
 from poet_cli.output import print_json, print_table, safe
 
@@ -41,6 +41,7 @@ def show(graph: Path, plan: Path, html: Path | None, as_json: bool) -> None:
     from poet_core.summary import summarize
     from poet_core.verify import verify
 
+    keep_inputs([graph, plan], [html])
     step, found = load_graph(graph), load_plan(plan)
     judgement = verify(step, found)
     summary = summarize(step, found, judgement)

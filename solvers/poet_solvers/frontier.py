@@ -105,6 +105,7 @@ def frontier(
     file = None
     if store is not None:
         file = FrontierStore(store, problem, planner_name(planner, backend, limits))
+        file.check()
     began = time.monotonic()
     work = _Work(
         task=PointTask(problem=problem, limits=limits, backend=backend, planner=planner),

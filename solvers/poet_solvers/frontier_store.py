@@ -32,6 +32,7 @@ from poet_solvers.portfolio import PlannerName
 from poet_solvers.search import native_missing
 
 SCHEMA = "poet.frontier/1"
+_BEGIN = b'{"schema": "' + SCHEMA.encode()
 
 _FIELDS = frozenset(
     {"schema", "problem", "planner", "ram_bytes", "limit_seconds", "settled", "plan"}
@@ -109,6 +110,23 @@ class FrontierStore:
                 f"{others} stored points are of another problem, planner or seed; they stay."
             )
         return points
+
+    def check(self) -> None:
+        """Refuse a file in which nothing is a store's: it is somebody's, and would be spoilt.
+        Raises UsageError (`store_foreign`)."""
+        foreign = False
+        for _, line in self._lines():
+            # A store that was killed in its first line may hold the beginning of one only.
+            foreign = not (line.startswith(_BEGIN) or _BEGIN.startswith(line))
+            if not foreign:
+                return
+        if foreign:
+            raise UsageError(
+                f"Expected {printable(str(self._path))!r} to be new or a frontier's store, got a "
+                "file of another kind.",
+                code="store_foreign",
+                hint="Give another name for the output.",
+            )
 
     def clear(self) -> None:
         """Begin an empty file, which also shows that it can be written."""

@@ -173,6 +173,8 @@ def test_the_same_seed_gives_the_same_file(poet, documents):
         (("graph.json", "plan.json", "-o", "a", "--plan-out", "../{here}/a"), "output_twice"),
         (("graph.json", "plan.json", "-o", "-", "--plan-out", "-"), "output_twice"),
         (("graph.json", "plan.json", "-o", "shifted.plan.json"), "output_twice"),
+        (("graph.json", "plan.json", "-o", "plan.json"), "output_is_input"),
+        (("graph.json", "plan.json", "--plan-out", "./graph.json"), "output_is_input"),
     ],
 )
 def test_every_wrong_usage_has_its_code_and_a_hint(poet, documents, arguments, code):
