@@ -97,11 +97,11 @@ def test_a_restricted_model_without_a_schedule_proves_nothing() -> None:
 
 
 def test_a_solver_that_ran_out_of_time_says_so_and_proves_nothing() -> None:
-    """Without paging, so near the floor, greedy finds nothing and the solver takes minutes; the
-    time is over before the search begins."""
-    problem = unit_chain(160, 3, 5.0, Allowed(page=False))
+    """Without paging, so near the floor, the MILP takes a solver minutes."""
+    problem = unit_chain(22, 3, 5.0, Allowed(page=False))
+    limits = SolveLimits(wall_seconds=0.05, threads=1)
     with pytest.raises(PlanningError) as caught:
-        plan(problem, limits=SolveLimits(wall_seconds=0.001, threads=1))
+        plan(problem, limits=limits, planner="poet-milp")
     assert caught.value.code == "not_found_in_time"
 
 
