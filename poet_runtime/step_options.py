@@ -19,14 +19,17 @@ class StepOptions:
     all parameters that the optimizer trains; `clip_value`: as clip_grad_value_ does it.
     `accumulate`: calls that add up gradients before the optimizer's step, the last of which takes
     it. `autocast`: the type to which torch.autocast casts in the forward pass and the loss.
+    `split_above_bytes`: ops and updates that need more memory than this at once are split or put in
+    place where the bits stay the same; None leaves every op as traced.
 
-    Raises UsageError (`clip_invalid`, `accumulate_invalid`, `autocast_invalid`).
+    Raises UsageError (`clip_invalid`, `accumulate_invalid`, `autocast_invalid`, `split_invalid`).
     """
 
     clip_norm: float | None = None
     clip_value: float | None = None
     accumulate: int = 1
     autocast: torch.dtype | None = None
+    split_above_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.clip_norm is not None and self.clip_value is not None:
@@ -49,4 +52,9 @@ class StepOptions:
             raise UsageError(
                 f"Expected autocast to be torch.bfloat16 or torch.float16, got {self.autocast!r}.",
                 code="autocast_invalid",
+            )
+        if self.split_above_bytes is not None and self.split_above_bytes < 0:
+            raise UsageError(
+                f"Expected split_above_bytes of 0 or more, got {self.split_above_bytes!r}.",
+                code="split_invalid",
             )
