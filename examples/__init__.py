@@ -5,6 +5,8 @@
     examples.vgg:step             VGG-16 (also step_small)
     examples.resnet:step          ResNet-18, 224 x 224 (also step_small: 32 x 32)
     examples.bert:step            BERT base, masked language model (also step_tiny)
+    examples.gpt2:step            GPT-2 small, next tokens (also step_tiny)
+    examples.vit:step             ViT-B/16, 224 x 224 (also step_tiny)
     examples.lstm:step            a text classifier of two LSTM layers
 
 A `step` returns (model, loss_fn, optimizer, batch); see `examples.parts.Step`.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from examples import bert, lstm, mlp, parts, projection, resnet, vgg
+from examples import bert, gpt2, lstm, mlp, parts, projection, resnet, vgg, vit
 from poet_core.errors import UsageError
 
 FULL_STEPS = {
@@ -16,6 +16,8 @@ FULL_STEPS = {
     lstm.step: 5000 * 100 + 2 * (4 * 100 * 200 + 8 * 100) + 2020,
     # transformers' BertForMaskedLM of bert-base-uncased, less its 2 x 768 segment embeddings
     bert.step: 109_514_298 - 2 * 768,
+    gpt2.step: 124_439_808,  # transformers' GPT2LMHeadModel of gpt2
+    vit.step: 86_567_656,  # torchvision's vit_b_16
 }
 SMALL_STEPS = [
     projection.step,
@@ -24,6 +26,8 @@ SMALL_STEPS = [
     resnet.step_small,
     lstm.step,
     bert.step_tiny,
+    gpt2.step_tiny,
+    vit.step_tiny,
 ]
 
 
@@ -119,6 +123,60 @@ def test_bert_agrees_with_pytorchs_own_encoder_layer():
         own.linear2.load_state_dict(layer.fc2.state_dict())
     states = torch.randn(3, 8, 16, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(layer(states), own(states))
+
+
+def test_vit_agrees_with_pytorchs_own_encoder_layer():
+    shape = vit.VitShape(width=16, heads=4, feed_forward=24, dropout=0)
+    layer = vit.EncoderLayer(shape)
+    own = torch.nn.TransformerEncoderLayer(
+        16, 4, 24, dropout=0, activation="gelu", layer_norm_eps=1e-6, batch_first=True,
+        norm_first=True,
+    )  # fmt: skip
+    with torch.no_grad():
+        own.self_attn.in_proj_weight.copy_(layer.attention.joint.weight)
+        own.self_attn.in_proj_bias.copy_(layer.attention.joint.bias)
+        own.self_attn.out_proj.load_state_dict(layer.attention.output.state_dict())
+        own.linear1.load_state_dict(layer.fc1.state_dict())
+        own.linear2.load_state_dict(layer.fc2.state_dict())
+    states = torch.randn(3, 8, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(layer(states), own(states))
+
+
+def test_gpt2_agrees_with_the_published_program():
+    transformers = pytest.importorskip(
+        "transformers", reason="Hugging Face transformers is missing"
+    )
+
+    shape = gpt2.Gpt2Shape(vocabulary=30, positions=8, width=16, layers=2, heads=4, dropout=0)
+    model = gpt2.Gpt2(shape)
+    published = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=30, n_positions=8, n_embd=16, n_layer=2, n_head=4)
+    ).eval()
+    with torch.no_grad():
+        body = published.transformer
+        body.wte.weight.copy_(model.words.weight)
+        body.wpe.weight.copy_(model.positions.weight)
+        for layer, block in zip(model.layers, body.h, strict=True):
+            for own, theirs in (
+                (layer.attention.joint, block.attn.c_attn),
+                (layer.attention.output, block.attn.c_proj),
+                (layer.fc1, block.mlp.c_fc),
+                (layer.fc2, block.mlp.c_proj),
+            ):
+                theirs.weight.copy_(own.weight.T)  # it stores them the other way round
+                theirs.bias.copy_(own.bias)
+    tokens = torch.tensor([[1, 5, 29, 0, 7], [2, 2, 3, 4, 5]])
+    torch.testing.assert_close(model(tokens), published(tokens).logits)
+
+
+def test_gpt2_sees_nothing_of_what_comes_after():
+    model, _, _, (tokens, _) = gpt2.step_tiny()
+    model.eval()
+    changed = tokens.clone()
+    changed[:, 9] = (changed[:, 9] + 1) % gpt2.TINY.vocabulary
+    before, after = model(tokens), model(changed)
+    assert torch.equal(before[:, :9], after[:, :9])
+    assert not torch.equal(before[:, 9:], after[:, 9:])
 
 
 def test_masked_token_loss_counts_only_masked_positions():

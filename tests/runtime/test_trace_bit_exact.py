@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from examples import bert, lstm, mlp, projection, resnet, vgg
+from examples import bert, gpt2, lstm, mlp, projection, resnet, vgg, vit
 from poet_core.graph import Phase
 from poet_runtime.program import Program
 from poet_runtime.trace import trace
@@ -73,6 +73,8 @@ def repeated(step: Any) -> tuple[nn.Module, Any, torch.optim.Optimizer, list[tup
         pytest.param(vgg.step_small, id="vgg16"),
         pytest.param(resnet.step_small, id="resnet18"),
         pytest.param(bert.step_tiny, id="bert"),
+        pytest.param(gpt2.step_tiny, id="gpt2"),
+        pytest.param(vit.step_tiny, id="vit"),
         pytest.param(projection.step, id="joint-adam"),
         pytest.param(projection.step_sgd, id="joint-sgd"),
     ],
