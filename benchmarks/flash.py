@@ -204,6 +204,7 @@ def _train(name: str, plan_file: Path) -> None:
         step(*batch)
         step.park()
         kept = sum(program.graph.storages[s].size_bytes for s in step.plan.schedule.start_ram)
+        pager = step.running.pager
         print(-1 if name == _NO_BUDGET else step.judgement.peak_bytes - kept, flush=True)
         sys.stdin.readline()
         step(*batch)
@@ -212,14 +213,14 @@ def _train(name: str, plan_file: Path) -> None:
         }
         for _ in range(_STEPS):
             before, cpu, started = step.wear(), time.process_time(), time.perf_counter()
-            moved = step._pager.bytes_read + step._pager.bytes_written if step._pager else 0
+            moved = pager.bytes_read + pager.bytes_written if pager else 0
             step(*batch)
             after = step.wear()
             result["seconds"].append(time.perf_counter() - started)
             result["cpu"].append(time.process_time() - cpu)
             result["busy"].append(after.busy_seconds - before.busy_seconds)
             result["waited"].append(after.waited_seconds - before.waited_seconds)
-            now = step._pager.bytes_read + step._pager.bytes_written if step._pager else 0
+            now = pager.bytes_read + pager.bytes_written if pager else 0
             result["moved"].append(now - moved)
         print(json.dumps(result), flush=True)
         # Bringing everything back, as closing does, would not fit into the group.

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from poet_core.errors import UsageError
 from poet_runtime.inputs import Batch
 from poet_runtime.wear import WearReport
@@ -19,6 +21,8 @@ from poet_runtime.wear import WearReport
 if TYPE_CHECKING:
     from poet_runtime.paging_file import FlashOptions
     from poet_runtime.plan_source import PlanSource
+    from poet_runtime.running_step import RunningStep
+    from poet_runtime.splitting_choice import Split
     from poet_runtime.step_options import StepOptions
     from poet_runtime.train_step import TrainStep
 
@@ -49,6 +53,23 @@ class OtherShapes:
             step = self._steps[shapes] = self._make(batch)
         self._steps.move_to_end(shapes)
         return step
+
+    def step(
+        self, shapes: Shapes, batch: Batch, first: RunningStep, *, donate: bool
+    ) -> torch.Tensor:
+        """A step in the place of `first`, for a batch of these shapes; returns the loss."""
+        other = self.at(shapes, batch).running
+        if first.micro_batches is not None and other.micro_batches is not None:
+            other.micro_batches.done = first.micro_batches.done
+        try:
+            loss = other.step(batch, donate=donate)
+        finally:
+            first.validity.void = other.validity.void
+        if first.micro_batches is not None and other.micro_batches is not None:
+            first.micro_batches.done = other.micro_batches.done
+        if first.executed is not None:
+            first.executed = other.executed
+        return loss
 
     def added_to(self, own: WearReport) -> WearReport:
         """A report that counts what all of them have written."""
@@ -97,9 +118,11 @@ def check_choice(on_new_shape: str, flash: FlashOptions) -> bool:
     return on_new_shape == "replan"
 
 
-def same_wishes(source: PlanSource, options: StepOptions) -> dict[str, Any]:
+def same_wishes(source: PlanSource, options: StepOptions, split: Split) -> dict[str, Any]:
     """The arguments of TrainStep that a step for another shape has in common with the first."""
     wishes = source.for_another_graph()
-    return {
+    common = {
         item.name: getattr(part, item.name) for part in (wishes, options) for item in fields(part)
     }
+    del common["split_above_bytes"]  # what `split` becomes is each shape's own
+    return common | {"split": split}

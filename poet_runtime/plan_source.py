@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from poet_core.device import DeviceProfile
 from poet_core.devices import load_device
-from poet_core.plan import Allowed, Objective, Plan
+from poet_core.plan import Allowed, Objective, Plan, Problem
 from poet_core.plan_request import PlanRequest
 from poet_core.problem import make_problem
 from poet_core.simulate import Judgement
@@ -67,6 +67,18 @@ class PlanSource:
             wall_seconds=self.wall_seconds,
         )
         return obtain_plan(request, self.planner)
+
+    def problem_of(self, program: Program) -> Problem | None:
+        """What a planner would be asked within RAM; None where no plan is to be made. Raises
+        UsageError and DeviceError."""
+        if self.plan is not None or self.ram_bytes is None:
+            return None
+        return make_problem(
+            program.graph,
+            self.profile or load_device("host"),
+            ram_bytes=self.ram_bytes,
+            allowed=self.allowed,
+        )
 
     def for_another_graph(self) -> PlanSource:
         """The same wishes; a plan that was given becomes its budget."""

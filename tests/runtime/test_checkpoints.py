@@ -49,7 +49,7 @@ def make(folder: Path, build: Build = norm_and_dropout, seed: int = -1, **option
 
 def killed(step: TrainStep) -> None:
     """Ends a run as a kill does: nothing is brought back."""
-    step._void = "killed"
+    step.running.validity.void = "killed"
     step.close()
 
 

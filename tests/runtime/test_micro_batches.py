@@ -258,8 +258,8 @@ def test_a_void_call_shows_no_gradients(tmp_path: Path) -> None:
     data = batches(mlp_momentum, 2)
     step, model, _ = paged(mlp_momentum, data[0], tmp_path, StepOptions(accumulate=CALLS))
     step(*data[0])
-    assert step._pager is not None
-    step._pager.close()
+    assert step.running.pager is not None
+    step.running.pager.close()
     with pytest.raises(ReplayError):
         step(*data[1])
     step.close()

@@ -164,7 +164,7 @@ def test_a_fault_under_another_shape_voids_the_whole(tmp_path: Path) -> None:
     def fail(*_: Any, **__: Any) -> Any:
         raise RuntimeError("kernel gave up")
 
-    other._compiled = fail  # type: ignore[assignment]
+    other.running.compiled = fail  # type: ignore[assignment]
     for batch, code in ((data[2], "step_failed"), (data[2], "step_void"), (data[0], "step_void")):
         with pytest.raises(ReplayError) as caught:
             step(*batch)

@@ -353,8 +353,8 @@ def test_looking_before_the_first_step_makes_no_optimizer_state(tmp_path: Path) 
 
 def test_a_fault_before_the_optimizers_state_exists_leaves_none(tmp_path: Path) -> None:
     step, _, optimizer = paged_step(tmp_path)
-    assert step._pager is not None
-    step._pager.close()
+    assert step.running.pager is not None
+    step.running.pager.close()
     with pytest.raises(ReplayError):
         step(*DATA[0])
     step.close()

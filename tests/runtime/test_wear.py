@@ -49,11 +49,11 @@ def test_a_step_counts_its_own_writes_and_parking_beside_them(tmp_path: Path) ->
         assert step.wear().written_bytes == 0
         trained(step, data)
         wear = step.wear()
-        assert step._pager is not None
-        assert wear.direct is step._pager.file.flash.direct
+        assert step.running.pager is not None
+        assert wear.direct is step.running.pager.file.flash.direct
         assert wear.hidden is not None
         assert 0 <= wear.hidden <= 1
-        transfers = step._compiled.layout.transfers
+        transfers = step.running.compiled.layout.transfers
         blocks = sum(-(-t.size_bytes // 4096) * 4096 for t in transfers if t.outward)
         raw = sum(t.size_bytes for t in transfers if t.outward)
         assert wear.bytes_per_step == blocks
