@@ -1,7 +1,8 @@
-"""The pager: storages to flash and back, by tickets, each copy under its checksum.
+"""The pager: storages to a tier and back, by tickets, each copy under its checksum.
 
 A page_out reads the tensor's own memory while the program goes on; whoever needs the outcome waits
-for its ticket. Each copy's checksum is taken on the way out and verified on the way in.
+for its ticket. Each copy's checksum is taken on the way out and verified on the way in. Where the
+copies lie is the tier's business (`tiers`), how the thread gets at the tensors that of `reach`.
 
 Invariants: what comes in is what this pager wrote for that storage, or the wait raises; after a
 fault every later wait raises that fault, nothing hangs (see io_lane); the thread holds no memory
@@ -14,38 +15,41 @@ import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import torch
 
 from poet_core.errors import ReplayError
 from poet_runtime.checksums import Checksums, Digest, new_digest
 from poet_runtime.flash_file import address_of, blocks_of, memory_view
+from poet_runtime.host_memory import HostMemoryTier
 from poet_runtime.io_lane import IoLane, disk_fault
-from poet_runtime.paging_file import FlashOptions, PagingFile, open_paging_file
-
-_PIECE_BYTES = 8 * 2**20
-"""Transfers go in pieces, so that a slow disk is told from a dead one. Smaller ones cost speed."""
+from poet_runtime.paging_file import FlashOptions, PagingFile
+from poet_runtime.reach import PIECE_BYTES, InPlace, Reach
+from poet_runtime.streams import Mark
+from poet_runtime.tiers import FileTier, Tier
 
 _STREAM_BYTES = 2**20
 
 
 @dataclass(slots=True)
 class _Job:
-    """One transfer; `memory` keeps the bytes at `address` alive until the job is dropped."""
+    """One transfer; `memory` is alive until the job is dropped."""
 
     outward: bool
     storage: int
     offset: int
     size_bytes: int
-    address: int
     memory: torch.UntypedStorage
+    mark: Mark
 
 
 @dataclass(slots=True)
 class _Shared:
     """What transfers share; it holds no Pager, so that a forgotten Pager can be collected."""
 
-    file: PagingFile
+    tier: Tier
+    reach: Reach
     kind: Checksums
     progress: Callable[[], None]
     checksums: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -57,18 +61,42 @@ class _Shared:
 class Pager:
     """Moves storages between RAM and a file in `directory`; tickets count transfers from 1.
 
-    Raises what `open_paging_file` does on creation, and at the wait for a transfer ReplayError:
-    `flash_full`, `flash_io`, `flash_corrupt` or `flash_stalled`. A faulty pager stays faulty.
+    `reach`: for tensors that are not in the host's memory. Raises what `open_paging_file` does on
+    creation, and at the wait for a transfer ReplayError: `flash_full`, `flash_io`, `flash_corrupt`
+    or `flash_stalled`. A faulty pager stays faulty.
     """
 
     def __init__(
-        self, size_bytes: int, directory: Path, options: FlashOptions | None = None
+        self,
+        size_bytes: int,
+        directory: Path,
+        options: FlashOptions | None = None,
+        *,
+        reach: Reach | None = None,
     ) -> None:
         options = options or FlashOptions()
-        file = open_paging_file(size_bytes, directory, options)
+        tier = FileTier(size_bytes, directory, options)
+        self._begin(tier, options, Checksums.SUMS, reach or InPlace())
+
+    @classmethod
+    def in_memory(cls, size_bytes: int, options: FlashOptions) -> Self:
+        """A pager whose copies lie in the host's memory. Raises ReplayError
+        (`host_memory_full`)."""
+        return cls.on(HostMemoryTier(size_bytes), options, Checksums.NONE)
+
+    @classmethod
+    def on(cls, tier: Tier, options: FlashOptions, usual: Checksums = Checksums.SUMS) -> Self:
+        """A pager on any tier, which it gives back at its end."""
+        pager = cls.__new__(cls)
+        pager._begin(tier, options, usual, InPlace())
+        return pager
+
+    def _begin(self, tier: Tier, options: FlashOptions, usual: Checksums, reach: Reach) -> None:
         self.lane = IoLane(options.stall_seconds)
-        self.lane.at_end(file.remove)
-        self._state = _Shared(file, options.checksums, self.lane.progress())
+        self.lane.at_end(tier.end)
+        self.lane.at_end(reach.end)
+        kind = options.checksums or usual
+        self._state = _Shared(tier, reach, kind, self.lane.progress())
 
     @property
     def tickets(self) -> int:
@@ -76,9 +104,21 @@ class Pager:
         return self.lane.submitted
 
     @property
+    def tier(self) -> Tier:
+        """Where the copies lie."""
+        return self._state.tier
+
+    @property
     def file(self) -> PagingFile:
-        """The paging file."""
-        return self._state.file
+        """The paging file, where the tier is one."""
+        tier = self._state.tier
+        assert isinstance(tier, FileTier), "asked only of pagers on a file"
+        return tier.file
+
+    @property
+    def host_bytes(self) -> int:
+        """RAM of the host that the pager takes, beside any plan."""
+        return self._state.tier.host_bytes + self._state.reach.host_bytes
 
     @property
     def bytes_written(self) -> int:
@@ -117,7 +157,7 @@ class Pager:
             try:
                 for done in range(0, size_bytes, _STREAM_BYTES):
                     count = min(_STREAM_BYTES, size_bytes - done)
-                    state.file.flash.read(address, count, state.file.begin + offset + done)
+                    state.tier.read(address, count, offset + done)
                     piece = memory_view(address, count)
                     digest.update(piece)
                     state.progress()
@@ -133,16 +173,15 @@ class Pager:
 
     def fileno(self) -> int:
         """The descriptor of the paging file."""
-        return self._state.file.flash.disk.fileno()
+        return self.file.flash.disk.fileno()
 
     def close(self) -> None:
-        """Ends the thread after the transfers at hand and gives the file back. May be repeated."""
+        """Ends the thread after the transfers at hand and gives the room back. May be repeated."""
         self.lane.close()
 
     def _submit(self, outward: bool, storage: int, offset: int, tensor: torch.Tensor) -> int:
-        memory = tensor.untyped_storage()
-        job = _Job(outward, storage, offset, memory.nbytes(), memory.data_ptr(), memory)
-        state = self._state
+        memory, state = tensor.untyped_storage(), self._state
+        job = _Job(outward, storage, offset, memory.nbytes(), memory, state.reach.mark())
         what = f"{'writing' if outward else 'reading'} storage {storage}"
         return self.lane.submit(lambda: _transfer(state, job), what)
 
@@ -164,15 +203,19 @@ def _transfer(shared: _Shared, job: _Job) -> None:
 
 
 def _move(shared: _Shared, job: _Job, digest: Digest) -> None:
-    flash, begin = shared.file.flash, shared.file.begin + job.offset
-    for done in range(0, job.size_bytes, _PIECE_BYTES):
-        count = min(_PIECE_BYTES, job.size_bytes - done)
-        address = job.address + done
-        if not job.outward:
-            flash.read(address, count, begin + done)
+    tier, reach = shared.tier, shared.reach
+    for done in range(0, job.size_bytes, PIECE_BYTES):
+        count = min(PIECE_BYTES, job.size_bytes - done)
+        if job.outward:
+            address = reach.fetch(job.memory, done, count, job.mark)
+        else:
+            address = reach.room(job.memory, done)
+            tier.read(address, count, job.offset + done)
         digest.update(memory_view(address, count))
         if job.outward:
-            flash.write(address, count, begin + done)
+            tier.write(address, count, job.offset + done)
+        else:
+            reach.put(job.memory, done, count, job.mark)
         shared.progress()
 
 

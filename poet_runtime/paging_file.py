@@ -41,22 +41,27 @@ _HEADER = struct.Struct("<8sIQ16s")
 _MAGIC = b"POETpage"
 _VERSION = 1
 _RUN_BYTES = 16
+TIERS = ("flash", "host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlashOptions:
-    """How flash is used.
+    """How flash is used, or what takes its place.
 
+    `tier`: "flash", or "host": copies go to the host's memory, which beside a GPU is no part of the
+    plan's RAM and on a CPU is (refused there without `allow_ram`).
     `file`: a named file or a raw device instead of a nameless file in the paging directory.
-    `direct`: past the page cache where the file system allows it. `stall_seconds`: how long the
+    `direct`: past the page cache where the file system allows it. `checksums`: by default SUMS on
+    flash and NONE in memory. `stall_seconds`: how long the
     disk may go without progress. `allow_ram`: take a file system that is itself RAM (for tests).
     `overwrite`: take a file or device that holds something else. `endurance_bytes`: what the flash
     bears in its life, for the wear report. `open_disk`: the system calls; tests put theirs here.
     """
 
+    tier: str = "flash"
     file: str | os.PathLike[str] | None = None
     direct: bool = True
-    checksums: Checksums = Checksums.SUMS
+    checksums: Checksums | None = None
     stall_seconds: float = 60.0
     allow_ram: bool = False
     overwrite: bool = False
@@ -64,6 +69,18 @@ class FlashOptions:
     open_disk: OpenDisk = SystemDisk
 
     def __post_init__(self) -> None:
+        if self.tier not in TIERS:
+            raise UsageError(
+                f"Expected tier to be one of {', '.join(TIERS)}, got {self.tier!r}.",
+                code="flash_options",
+            )
+        if self.tier == "host" and self.file is not None:
+            raise UsageError(
+                "Expected no paging file where copies go to the host's memory, got "
+                f"{printable(str(self.file))!r}.",
+                code="flash_options",
+                hint="Leave out file, or tier.",
+            )
         if not self.stall_seconds > 0:
             raise UsageError(
                 f"Expected stall_seconds above 0, got {self.stall_seconds}.", code="flash_options"

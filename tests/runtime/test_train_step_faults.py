@@ -179,7 +179,7 @@ def test_a_page_in_that_is_skipped_is_not_identical(
         nonlocal left
         left -= not job.outward
         if left == 0 and not job.outward:
-            ctypes.memset(job.address, 0x3F, job.size_bytes)
+            ctypes.memset(job.memory.data_ptr(), 0x3F, job.size_bytes)
         else:
             transfer(lane, job)
 
