@@ -23,7 +23,7 @@ def assembled(
     lowered: Lowered,
     drafts: Sequence[Draft],
     measured: Sequence[Measurement],
-    states: Mapping[tuple[str, str], TensorSpec],
+    states: Mapping[tuple[str, str], tuple[TensorSpec, ...]],
     totals: Mapping[str, TensorSpec],
     rules: tuple[UpdateRule, ...],
     conditions: Mapping[str, str],
@@ -31,7 +31,7 @@ def assembled(
     options: StepOptions,
 ) -> Program:
     """The program of a step. `drafts` and `measured` in document order; `states` by parameter and key,
-    `totals`, where gradients add up, by parameter."""
+    each in parts by rows or as one; `totals`, where gradients add up, by parameter."""
     assert lowered.loss is not None
     numbering = _numbering(lowered, drafts)
     loss = _moved(lowered.loss, numbering)
@@ -107,7 +107,9 @@ def _op(
         mutates=numbered(draft.mutates),
         module=draft.module,
         flops=draft.flops,
-        bytes_moved=sum(blocks[storage].size_bytes for storage in touched),
+        bytes_moved=sum(blocks[storage].size_bytes for storage in touched)
+        if draft.touched_bytes is None
+        else draft.touched_bytes,
         workspace_bytes=measured.workspace_bytes,
         seconds=measured.seconds,
         recomputable=draft.recomputable,
@@ -128,14 +130,23 @@ def _moved(spec: TensorSpec, numbering: Mapping[int, int]) -> TensorSpec:
 
 def _bindings(
     lowered: Lowered,
-    states: Mapping[tuple[str, str], TensorSpec],
+    states: Mapping[tuple[str, str], tuple[TensorSpec, ...]],
     totals: Mapping[str, TensorSpec],
     numbering: Mapping[int, int],
 ) -> Iterable[Binding]:
     for name, spec in {**lowered.parameters, **lowered.buffers}.items():
         yield Binding(spec=_moved(spec, numbering), owner=Owner.MODULE, name=name)
-    for (name, key), spec in states.items():
-        yield Binding(spec=_moved(spec, numbering), owner=Owner.OPTIMIZER, name=name, state_key=key)
+    for (name, key), specs in states.items():
+        first = 0
+        for spec in specs:
+            yield Binding(
+                spec=_moved(spec, numbering),
+                owner=Owner.OPTIMIZER,
+                name=name,
+                state_key=key,
+                part=(first, spec.size[0]) if len(specs) > 1 else None,
+            )
+            first += spec.size[0] if len(specs) > 1 else 0
     for name, spec in totals.items():
         yield Binding(spec=_moved(spec, numbering), owner=Owner.GRADIENT, name=name)
     for spec, value in lowered.constants:

@@ -22,6 +22,7 @@ from poet_runtime.owners import Holders
 from poet_runtime.parking import Parking
 from poet_runtime.program import Owner, TensorSpec
 from poet_runtime.replay import spec_of, tensor_of
+from poet_runtime.wholes import Whole
 
 Key = tuple[str, str, str]
 """Owner (model, optimizer, group, generator), name, key of the state or hyperparameter."""
@@ -51,7 +52,7 @@ class TrainingState:
         holders: Holders,
         parking: Parking,
     ) -> None:
-        self._optimizer, self._holders, self._parking = optimizer, holders, parking
+        self._optimizer, self._parking = optimizer, parking
         self._model = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         # A parameter of the optimizer that the model does not have goes by its place.
@@ -60,15 +61,15 @@ class TrainingState:
             for i, group in enumerate(optimizer.param_groups)
         ]
         owners = {Owner.MODULE: "model", Owner.OPTIMIZER: "optimizer"}
-        self._bound: dict[Key, int] = {
-            (owners[binding.owner], binding.name, binding.state_key): storage
-            for storage, binding in holders.bindings.items()
-            if binding.owner in owners
+        self._bound: dict[Key, Whole] = {
+            (owners[owner], name, state_key): whole
+            for (owner, name, state_key), whole in holders.wholes.items()
+            if owner in owners
         }
 
     def size_bytes(self) -> int:
         """Bytes that the parts will take, in blocks, with room for the table."""
-        sizes = [self._parking.size_bytes(storage) for storage in self._bound.values()]
+        sizes = [self._parking.size_bytes(whole) for whole in self._bound.values()]
         sizes += [
             tensor.numel() * tensor.element_size()
             for name, tensor in self._model.items()
@@ -129,10 +130,9 @@ class TrainingState:
             raise _mismatch("the parameter groups of the optimizer")
         for key, part in parts.items():
             tensor = self._model.get(key[1]) if key[0] == "model" else None
-            storage = self._bound.get(key)
-            if storage is not None:
-                spec = self._holders.bindings[storage].spec
-                expected = (str(spec.dtype), tuple(spec.size))
+            whole = self._bound.get(key)
+            if whole is not None:
+                expected = (str(whole.spec.dtype), tuple(whole.spec.size))
             elif tensor is not None:
                 expected = (str(tensor.dtype), tuple(tensor.shape))
             else:
@@ -189,12 +189,12 @@ class TrainingState:
         return state
 
     def _part(self, key: Key, tensor: torch.Tensor) -> Part:
-        storage = self._bound.get(key)
-        if storage is not None:
+        whole = self._bound.get(key)
+        if whole is not None:
             return Part(
-                facts=_facts(key, self._holders.bindings[storage].spec),
-                size_bytes=self._parking.size_bytes(storage),
-                pieces=lambda: self._parking.pieces(storage),
+                facts=_facts(key, whole.spec),
+                size_bytes=self._parking.size_bytes(whole),
+                pieces=lambda: self._parking.pieces(whole),
             )
         own = tensor.detach().clone(memory_format=torch.contiguous_format)
         memory = own.untyped_storage()

@@ -35,7 +35,8 @@ class Block:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """An op: how it is run (see OpCall) and what is known about it. `unused_bytes`: what it returns
-    and nobody wants."""
+    and nobody wants. `touched_bytes`: what it reads and writes, where that is less than all of the
+    storages; None for all of them."""
 
     name: str
     kind: str
@@ -48,6 +49,7 @@ class Draft:
     module: str = ""
     flops: int = 0
     unused_bytes: int = 0
+    touched_bytes: int | None = None
     recomputable: bool = True
     random: bool = False
 

@@ -3,6 +3,7 @@
 A holder is a tensor object that others know (a Parameter, a buffer, an entry of the optimizer's
 state): its `.data` is exchanged, never the object. Invariant: while a storage is parked on flash
 its holder is an empty tensor, so that a use of it fails by its shape and never reads old numbers.
+The parts of a split tensor (`wholes`) have holders of their own while it is parked, and it is empty.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from torch import nn
 
 from poet_core.errors import ReplayError
 from poet_core.text import printable
-from poet_runtime.program import Binding, Owner, Program
+from poet_runtime.program import Binding, Owner, Program, TensorSpec
 from poet_runtime.replay import lies_as, tensor_of
+from poet_runtime.wholes import Whole, WholeKey, key_of, rows_in, wholes_of
 
 Holder = Callable[[], torch.Tensor]
 
@@ -35,6 +37,12 @@ class Holders:
             binding.spec.storage: binding
             for binding in program.bindings
             if binding.spec.storage in persistent
+        }
+        self.wholes: dict[WholeKey, Whole] = wholes_of(self.bindings.values())
+        self._parts = {
+            binding.spec.storage: torch.empty(0, dtype=binding.spec.dtype, device="cpu")
+            for binding in self.bindings.values()
+            if binding.part is not None
         }
         self._holders = {
             storage: self._holder(binding, model) for storage, binding in self.bindings.items()
@@ -65,15 +73,20 @@ class Holders:
 
     def check(self) -> None:
         """Raises ReplayError (`state_changed`) where a value is not of the traced shape and type."""
-        for binding in self.bindings.values():
-            absent = binding.owner is Owner.OPTIMIZER and self._known_state(binding) is None
-            if not absent and binding.owner is not Owner.GRADIENT:  # torch itself checks .grad
-                self._check(binding)
+        for (owner, *_), whole in self.wholes.items():
+            binding = whole.parts[0]
+            absent = owner is Owner.OPTIMIZER and self._known_state(binding) is None
+            if not absent and owner is not Owner.GRADIENT:  # torch itself checks .grad
+                self._check(binding, whole.spec, self.held(whole))
 
     def prepare(self, storage: int) -> None:
         """Makes the holder what the trace saw: optimizer state that is not there yet is made of
-        zeros, as torch.optim does, and a value that lies in memory otherwise is moved."""
+        zeros, as torch.optim does, and a value that lies in memory otherwise is moved. A part gets
+        a copy of its rows, and with the last of them the whole becomes empty."""
         binding = self.bindings[storage]
+        if binding.part is not None:
+            self._take_part(binding)
+            return
         if binding.owner is Owner.OPTIMIZER and self._known_state(binding) is None:
             zeros = self.blank(storage).zero_()
             self._optimizer.state[self._parameters[binding.name]][binding.state_key] = zeros
@@ -103,8 +116,43 @@ class Holders:
                 self._parameters[name].grad = gradient
         self._gradients.clear()
 
-    def _check(self, binding: Binding) -> None:
-        spec, value = binding.spec, self.fetch(binding.spec.storage)
+    def held(self, whole: Whole) -> torch.Tensor:
+        """The owner's tensor; an empty one where there is none, or where it is parked elsewhere."""
+        binding = whole.parts[0]
+        if not whole.split:
+            return self.fetch(binding.spec.storage)
+        known = self._known_state(binding)
+        return torch.empty(0, dtype=whole.spec.dtype, device="cpu") if known is None else known.data
+
+    def give(self, whole: Whole, tensor: torch.Tensor) -> None:
+        """Makes `tensor` the owner's; parts of it lose their memory."""
+        if not whole.split:
+            self.assign(whole.storages[0], tensor)
+            return
+        known = self._known_state(whole.parts[0])
+        if known is not None:
+            known.data = tensor
+        for storage in whole.storages:
+            self.empty(storage)
+
+    def _take_part(self, binding: Binding) -> None:
+        """Rows of an optimizer's state, or the zeros that they begin with, in their own memory."""
+        storage, known = binding.spec.storage, self._known_state(binding)
+        part = self.blank(storage)
+        if known is None:
+            part.zero_()
+        else:
+            part.copy_(rows_in(known, binding))
+        self.assign(storage, part)
+        if storage == self.wholes[key_of(binding)].storages[-1]:
+            nothing = torch.empty(0, dtype=binding.spec.dtype, device="cpu")
+            if known is None:
+                state = self._optimizer.state[self._parameters[binding.name]]
+                state[binding.state_key] = nothing
+            else:
+                known.data = nothing
+
+    def _check(self, binding: Binding, spec: TensorSpec, value: torch.Tensor) -> None:
         same = tuple(value.shape) == spec.size and value.dtype == spec.dtype
         if not same or value.device.type != "cpu":
             name = ".".join(part for part in (binding.name, binding.state_key) if part)
@@ -126,6 +174,9 @@ class Holders:
             value = binding.value
             assert value is not None
             return lambda: value
+        if binding.part is not None:
+            part = self._parts[binding.spec.storage]
+            return lambda: part
         if binding.owner is Owner.OPTIMIZER:
 
             def state_tensor() -> torch.Tensor:

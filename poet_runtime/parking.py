@@ -4,23 +4,26 @@
     parked   storages of start.flash that are not in start.ram are on flash only
 
 A step parks first, `write_back` makes it live again; what the user changes while it is live
-counts, because the next step parks anew. Invariant: a value has one true place at a time.
+counts, because the next step parks anew. A tensor that is split (`wholes`) is one tensor while it is
+live and its parts while it is parked. Invariant: a value has one true place at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import mmap
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 
 from poet_core.plan import Schedule
 from poet_runtime.call_facts import moved_storages
-from poet_runtime.flash_file import memory_view
+from poet_runtime.flash_file import address_of, memory_view
 from poet_runtime.flash_layout import FlashLayout
 from poet_runtime.owners import Holders
 from poet_runtime.pager import Pager
 from poet_runtime.program import Program
 from poet_runtime.replay import lies_as, tensor_of
+from poet_runtime.wholes import Whole
 
 
 class Parking:
@@ -79,22 +82,52 @@ class Parking:
         """Brings everything on flash back to its holder."""
         if not self.is_parked:
             return
-        for storage in self._parked_only:
-            tensor = self._holders.blank(storage)
-            pager = self._paging()
-            pager.wait(pager.page_in(storage, self._layout.homes[storage], tensor))
-            self._holders.assign(storage, tensor)
+        for storage, binding in self._holders.bindings.items():
+            if storage in self._parked_only and binding.part is None:
+                self._holders.assign(storage, self._brought(storage))
+        for whole in self._holders.wholes.values():
+            if whole.split:
+                self._holders.give(whole, self.value(whole))
         self.is_parked = False
 
-    def size_bytes(self, storage: int) -> int:
-        """Bytes of a storage."""
-        return self._graph.storages[storage].size_bytes
+    def value(self, whole: Whole) -> torch.Tensor:
+        """The value of an owner's tensor, brought into RAM where it is not there; what is parked
+        stays parked."""
+        if not self.is_parked:
+            return self._holders.held(whole)
+        if not whole.split:
+            return self._brought(*whole.storages)
+        tensor = whole.blank()
+        for storage, rows in whole.views(tensor):
+            rows.copy_(self._brought(storage))
+        return tensor
 
-    def pieces(self, storage: int) -> Iterator[memoryview]:
-        """The bytes of a storage while it is parked, wherever they are, without taking them into
-        RAM whole; on the I/O thread (see Pager.pieces)."""
+    def size_bytes(self, whole: Whole) -> int:
+        """Bytes of an owner's tensor."""
+        return sum(self._graph.storages[storage].size_bytes for storage in whole.storages)
+
+    def pieces(self, whole: Whole) -> Iterator[memoryview]:
+        """The bytes of an owner's tensor while it is parked, wherever they are, without taking them
+        into RAM whole; on the I/O thread (see Pager.pieces)."""
+        if not whole.split:
+            return self._pieces(*whole.storages)
+        parts = (piece for storage in whole.storages for piece in self._pieces(storage))
+        return _in_blocks(parts)
+
+    def _brought(self, storage: int) -> torch.Tensor:
+        """The value of a storage: what is in RAM, or what is on flash, in new memory."""
+        if storage not in self._parked_only:
+            return self._holders.fetch(storage)
+        tensor, pager = self._holders.blank(storage), self._paging()
+        pager.wait(pager.page_in(storage, self._layout.homes[storage], tensor))
+        return tensor
+
+    def _pieces(self, storage: int) -> Iterator[memoryview]:
         if self.is_parked and storage in self._parked_only:
-            place, size_bytes = self._layout.homes[storage], self.size_bytes(storage)
+            place, size_bytes = (
+                self._layout.homes[storage],
+                self._graph.storages[storage].size_bytes,
+            )
             yield from self._paging().pieces(storage, place, size_bytes)
             return
         memory = self._holders.fetch(storage).untyped_storage()
@@ -104,11 +137,12 @@ class Parking:
     def abandon(self) -> None:
         """After a fault: every holder that lost its value gets its shape back, filled with NaN (or
         zero for integers), so that load_state_dict works and nothing else passes for a result."""
-        for storage, binding in self._holders.bindings.items():
-            if self._holders.fetch(storage).shape != torch.Size(binding.spec.size):
-                tensor = self._holders.blank(storage)
+        for whole in self._holders.wholes.values():
+            tensor = self._holders.held(whole)
+            if tensor.shape != torch.Size(whole.spec.size):
+                tensor = whole.blank() if whole.split else self._holders.blank(*whole.storages)
                 tensor.fill_(float("nan") if tensor.is_floating_point() else 0)
-                self._holders.assign(storage, tensor)
+            self._holders.give(whole, tensor)
         self.is_parked = False
 
     def reallocate(self) -> None:
@@ -123,3 +157,24 @@ class Parking:
     def _paging(self) -> Pager:
         assert self._pager is not None, "start.flash is not empty, so TrainStep made a pager"
         return self._pager
+
+
+_STREAM_BYTES = 2**20
+
+
+def _in_blocks(pieces: Iterable[memoryview]) -> Iterator[memoryview]:
+    """The same bytes in pieces of whole blocks, but for the last: a file past the page cache is
+    written at blocks, and parts end where their rows do. A piece is good until the next one."""
+    with mmap.mmap(-1, _STREAM_BYTES) as buffer:
+        view, filled = memory_view(address_of(buffer), _STREAM_BYTES), 0
+        for piece in pieces:
+            begin = 0
+            while begin < len(piece):
+                count = min(len(piece) - begin, _STREAM_BYTES - filled)
+                view[filled : filled + count] = piece[begin : begin + count]
+                filled, begin = filled + count, begin + count
+                if filled == _STREAM_BYTES:
+                    yield view
+                    filled = 0
+        if filled:
+            yield view[:filled]

@@ -21,18 +21,38 @@ from poet_runtime.update_rule import GroupRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What one call of an update works on: some rows of a parameter, of its gradient and of its
+    state. `number`: which of the parameter's chunks; None where the call updates all of it."""
+
+    number: int | None = None
+    parameter: TensorSpec
+    gradient: TensorSpec
+    state: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Update:
-    """One parameter's update: its rule and the tensors that it works on. `clip`: what is done to
-    the gradient right before. `spent`: nobody needs the gradient afterwards, even if it persists."""
+    """One parameter's update: its rule and the tensors that it works on, in one chunk or several.
+    `clip`: what is done to the gradient right before. `spent`: nobody needs the gradient
+    afterwards, even if it persists."""
 
     name: str
     module: str
     rule: GroupRule
-    parameter: TensorSpec
-    gradient: TensorSpec
-    state: tuple[TensorSpec, ...]
+    chunks: tuple[Chunk, ...]
     clip: Clip | None = None
     spent: bool = False
+
+    @property
+    def parameter(self) -> int:
+        """The parameter's storage."""
+        return self.chunks[0].parameter.storage
+
+    @property
+    def gradient(self) -> TensorSpec:
+        """The gradient, or the first rows of it."""
+        return self.chunks[0].gradient
 
 
 def place_updates(
@@ -49,7 +69,7 @@ def place_updates(
     for update in updates:
         wanted = [update.gradient, *specs_in(update.clip.args if update.clip else ())]
         complete = max(last_change[spec.storage] for spec in wanted)
-        at = max(complete, last_touch.get(update.parameter.storage, complete))
+        at = max(complete, last_touch.get(update.parameter, complete))
         after.setdefault(at, []).append(update)
     ordered: list[Draft | Update] = []
     for at, draft in enumerate(drafts):
@@ -84,46 +104,75 @@ def write_backs(new_buffers: Mapping[str, TensorSpec], buffers: Mapping[str, Ten
 
 
 def _drafted(update: Update, blocks: list[Block], read_later: set[int]) -> tuple[Draft, ...]:
-    """Clipping, if any, and the update."""
-    gradient = update.gradient
-    block = blocks[gradient.storage]
-    free = (block.transient or update.spent) and gradient.storage not in read_later
-    if update.clip is None:
-        return (_update(update, gradient, free=free),)
-    op = update.clip.in_place if free else update.clip.copying
-    clipped = gradient
+    """Clipping, if any, and the update; of one chunk after the other."""
+    gradient = update.gradient.storage
+    free = (blocks[gradient].transient or update.spent) and gradient not in read_later
+    drafts: list[Draft] = []
+    for chunk in update.chunks:
+        if update.clip is None:
+            drafts.append(_update(update, chunk, chunk.gradient, free=free))
+            continue
+        clip, clipped = _clip(update, chunk, update.clip, blocks, free=free)
+        drafts += clip, _update(update, chunk, clipped, free=True)
+    return tuple(drafts)
+
+
+def _clip(
+    update: Update, chunk: Chunk, how: Clip, blocks: list[Block], *, free: bool
+) -> tuple[Draft, TensorSpec]:
+    """The gradient's clipping, and where the clipped gradient is."""
+    gradient = clipped = chunk.gradient
     if not free:
-        name = f"{update.name}.clipped"
-        size_bytes = blocks[update.parameter.storage].size_bytes
+        name = _numbered(f"{update.name}.clipped", chunk)
+        clipped = replace(chunk.parameter, storage=len(blocks), dtype=gradient.dtype)
+        size_bytes = blocks[update.parameter].size_bytes
+        if chunk.number is not None:  # whose rows are contiguous
+            clipped = replace(clipped, offset=0)
+            size_bytes = _bytes_of(clipped)
         blocks.append(Block(name=name, size_bytes=size_bytes, role=Role.GRADIENT))
-        clipped = replace(update.parameter, storage=len(blocks) - 1, dtype=gradient.dtype)
-    clip = Draft(
-        name=f"{update.name}.clip",
+    op = how.in_place if free else how.copying
+    draft = Draft(
+        name=_numbered(f"{update.name}.clip", chunk),
         kind=str(op),
         phase=Phase.UPDATE,
         module=update.module,
         function=op,
-        args=(gradient, *update.clip.args),
+        args=(gradient, *how.args),
         outputs=() if free else (clipped,),
         mutates=(gradient.storage,) if free else (),
         flops=torch.Size(gradient.size).numel(),
+        touched_bytes=_touched_bytes(chunk, (gradient, clipped)[: 1 if free else 2]),
     )
-    return clip, _update(update, clipped, free=True)
+    return draft, clipped
 
 
-def _update(update: Update, gradient: TensorSpec, *, free: bool) -> Draft:
+def _update(update: Update, chunk: Chunk, gradient: TensorSpec, *, free: bool) -> Draft:
     """`free`: the gradient may be overwritten."""
+    parameter, state = chunk.parameter, chunk.state
     count = torch.Size(gradient.size).numel()
-    scratch = free and update.rule.wants_scratch() and gradient.dtype == update.parameter.dtype
-    changed = (update.parameter, *update.state) + ((gradient,) if scratch else ())
+    scratch = free and update.rule.wants_scratch() and gradient.dtype == parameter.dtype
+    changed = (parameter, *state) + ((gradient,) if scratch else ())
     return Draft(
-        name=f"{update.name}.update",
+        name=_numbered(f"{update.name}.update", chunk),
         kind=update.rule.kind,
         phase=Phase.UPDATE,
         module=update.module,
         function=update.rule.update,
-        args=(update.name, scratch, update.parameter, gradient, *update.state),
+        args=(update.name, scratch, parameter, gradient, *state),
         mutates=tuple(spec.storage for spec in changed),
         flops=update.rule.flops_per_element * count,
+        touched_bytes=_touched_bytes(chunk, (parameter, gradient, *state)),
         recomputable=False,
     )
+
+
+def _numbered(name: str, chunk: Chunk) -> str:
+    return name if chunk.number is None else f"{name}.{chunk.number}"
+
+
+def _touched_bytes(chunk: Chunk, specs: Sequence[TensorSpec]) -> int | None:
+    return None if chunk.number is None else sum(map(_bytes_of, specs))
+
+
+def _bytes_of(spec: TensorSpec) -> int:
+    return torch.Size(spec.size).numel() * spec.dtype.itemsize

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from poet_core.graph import TrainingGraph
+from poet_runtime.splitting.notes import SplitNote
 from poet_runtime.step_options import StepOptions
 
 
@@ -90,7 +91,9 @@ class Binding:
 
     A tied parameter has one storage, named by the first name that the model gives it. `position`
     counts the tensors (and only them) of the batch in `torch.utils._pytree` order. `value` is None
-    for a constant of a model that was traced without values: such a program cannot be run.
+    for a constant of a model that was traced without values: such a program cannot be run. `part`:
+    the storage holds some rows of the owner's tensor, the first of them and how many; the parts of
+    one tensor follow each other in the order of their rows. None for all of it.
     """
 
     spec: TensorSpec
@@ -99,6 +102,7 @@ class Binding:
     state_key: str = ""
     position: int = -1
     value: torch.Tensor | None = None
+    part: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +111,7 @@ class Program:
 
     `bindings`: one for each persistent or input storage. `loss`: the scalar result that a step
     returns. `update_rules`: one for each parameter group that trains (see UpdateRule). `options`:
-    what it was traced with.
+    what it was traced with. `splits`: what became of each op above `options.split_above_bytes`.
     """
 
     graph: TrainingGraph
@@ -116,3 +120,4 @@ class Program:
     loss: TensorSpec
     update_rules: tuple[UpdateRule, ...] = ()
     options: StepOptions = field(default_factory=StepOptions)
+    splits: tuple[SplitNote, ...] = ()

@@ -6,7 +6,9 @@
     pruned ..       dead code, gradients added in place and laid out            (accumulation)
     added_up        gradients added up over calls, if asked for                 (micro_batches)
     clipped         norms of the gradients and the coefficient, if asked for    (clipping)
+    chunked_rows    large updates cut by rows, if asked for                     (chunks)
     place_updates   an update as soon as its gradient is complete               (placement)
+    split_ops       large ops in place or in pieces, if asked for               (splitting)
     measure         workspace and, if asked for, seconds of each op             (measure)
     assembled       storages numbered for good, graph, calls and bindings       (assembly)
 
@@ -24,7 +26,7 @@ Tensors that the model holds without registering them, and tensors of a loss mod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +39,7 @@ from poet_core.graph import Role
 from poet_runtime.accumulation import accumulated_in_place, laid_out, pruned
 from poet_runtime.assembly import assembled
 from poet_runtime.aten_export import export_joint
+from poet_runtime.chunks import CHUNK_BYTES, Rows, chunked_rows, rows_of
 from poet_runtime.clipping import Clip, clipped
 from poet_runtime.drafts import Block, Draft
 from poet_runtime.dropout import exact_dropout
@@ -45,8 +48,10 @@ from poet_runtime.kernels import AsTraced
 from poet_runtime.measure import Measurement, Measurer
 from poet_runtime.micro_batches import LastCallRule, MicroBatches, added_up, on_last_call
 from poet_runtime.optimizers import check_optimizer, places_in, rules_for, state_of
-from poet_runtime.placement import Update, place_updates, write_backs
+from poet_runtime.placement import Chunk, Update, place_updates, write_backs
 from poet_runtime.program import Program, TensorSpec, UpdateRule
+from poet_runtime.splitting.notes import SplitNote
+from poet_runtime.splitting.split_pass import split_ops
 from poet_runtime.step_options import StepOptions
 from poet_runtime.storages import Lowered, lower
 from poet_runtime.update_rule import GroupRule
@@ -89,21 +94,24 @@ def trace(
         gated = [LastCallRule(rule, whole.micro_batches) for rule in rules]
         rules = (*gated, whole.micro_batches)
     states = whole.states
-    return assembled(
+    program = assembled(
         lowered, drafts, measured, states, whole.totals, rules, _conditions(model), name, options
     )
+    return replace(program, splits=whole.splits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _WholeStep:
     """All drafts in document order, the update rules, the optimizer's state tensors by parameter
-    and key, and where gradients add up over calls, if they do."""
+    and key, in parts where updates are in chunks, and where gradients add up over calls, if they
+    do."""
 
     drafts: list[Draft]
     rules: tuple[GroupRule, ...]
-    states: dict[tuple[str, str], TensorSpec]
+    states: dict[tuple[str, str], tuple[TensorSpec, ...]]
     totals: dict[str, TensorSpec]
     micro_batches: MicroBatches | None
+    splits: tuple[SplitNote, ...]
 
 
 def _measured(
@@ -183,16 +191,22 @@ def _whole_step(
         gradients = totals
     drafts, clip = clipped(drafts, lowered.blocks, gradients, options)
     states, updates = _updates(
-        lowered, model, optimizer, rules, gradients, clip, spent=bool(totals)
-    )
+        lowered, model, optimizer, rules, gradients, clip,
+        spent=bool(totals), split_above_bytes=options.split_above_bytes, chunk_bytes=CHUNK_BYTES,
+    )  # fmt: skip
     drafts = place_updates(drafts, updates, lowered.blocks, kept)
     drafts += write_backs(lowered.new_buffers, lowered.buffers)
+    splits: tuple[SplitNote, ...] = ()
+    if options.split_above_bytes is not None:
+        results = {lowered.loss.storage}
+        drafts, splits = split_ops(drafts, lowered.blocks, results, options.split_above_bytes)
     return _WholeStep(
         drafts=drafts,
         rules=tuple(rule for rule, _ in rules),
         states=states,
         totals=totals,
         micro_batches=micro_batches,
+        splits=splits,
     )
 
 
@@ -205,25 +219,37 @@ def _updates(
     clip: Clip | None,
     *,
     spent: bool,
-) -> tuple[dict[tuple[str, str], TensorSpec], list[Update]]:
+    split_above_bytes: int | None,
+    chunk_bytes: int,
+) -> tuple[dict[tuple[str, str], tuple[TensorSpec, ...]], list[Update]]:
     """State tensors by parameter and key, and one update a parameter."""
-    states: dict[tuple[str, str], TensorSpec] = {}
+    states: dict[tuple[str, str], tuple[TensorSpec, ...]] = {}
     updates: list[Update] = []
     parameters = dict(model.named_parameters())
     for rule, names in rules:
+        keys = rule.state_keys()
         for name in names:
-            spec = lowered.parameters[name]
-            for key in rule.state_keys():
-                known = state_of(optimizer, parameters[name], key)
-                states[name, key] = _state_spec(lowered, f"{name}.{key}", spec, known)
+            spec, gradient = lowered.parameters[name], gradients[name]
+            known = {key: state_of(optimizer, parameters[name], key) for key in keys}
+            cuts = chunked_rows(
+                rule, name, spec, gradient, list(known.values()), split_above_bytes, chunk_bytes
+            )
+            for key in keys:
+                states[name, key] = _state_specs(lowered, f"{name}.{key}", spec, known[key], cuts)
             updates.append(
                 Update(
                     name=name,
                     module=name.rpartition(".")[0],
                     rule=rule,
-                    parameter=spec,
-                    gradient=gradients[name],
-                    state=tuple(states[name, key] for key in rule.state_keys()),
+                    chunks=tuple(
+                        Chunk(
+                            number=number if cuts else None,
+                            parameter=rows_of(spec, rows) if cuts else spec,
+                            gradient=rows_of(gradient, rows) if cuts else gradient,
+                            state=tuple(states[name, key][number] for key in keys),
+                        )
+                        for number, rows in enumerate(cuts or ((0, 0),))
+                    ),
                     clip=clip,
                     spent=spent,
                 )
@@ -231,13 +257,24 @@ def _updates(
     return states, updates
 
 
-def _state_spec(
-    lowered: Lowered, name: str, parameter: TensorSpec, known: Tensor | None
-) -> TensorSpec:
-    """A state tensor lies as the optimizer holds it, or as `zeros_like` will make it."""
-    size = parameter.size
+def _state_specs(
+    lowered: Lowered, name: str, parameter: TensorSpec, known: Tensor | None, cuts: Sequence[Rows]
+) -> tuple[TensorSpec, ...]:
+    """A state tensor lies as the optimizer holds it, or as `zeros_like` will make it; one that is
+    cut is a storage for each of its parts."""
     stride = parameter.stride if known is None else tuple(known.stride())
     dtype = parameter.dtype if known is None else known.dtype
+    if not cuts:
+        return (_state_spec(lowered, name, parameter.size, stride, dtype),)
+    return tuple(
+        _state_spec(lowered, f"{name}.{number}", (count, *parameter.size[1:]), stride, dtype)
+        for number, (_, count) in enumerate(cuts)
+    )
+
+
+def _state_spec(
+    lowered: Lowered, name: str, size: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype
+) -> TensorSpec:
     form = torch.empty_strided(size, stride, dtype=dtype, device="meta")
     storage = lowered.add_block(
         Block(

@@ -29,6 +29,8 @@ class GroupRule(ABC):
 
     kind = ""
     flops_per_element = 0
+    temporaries = 0
+    """Tensors of the parameter's size that an update makes though the gradient is its scratch."""
 
     def __init__(self, group_index: int, names: Mapping[str, int], optimizer: Any) -> None:
         """`names`: the parameters that train, each with its position in the group."""

@@ -144,6 +144,7 @@ class RmspropRule(CountingRule):
 
     kind = "poet.rmsprop"
     flops_per_element = 14  # decayed mean 3, centring 6, root and division 3, step 2
+    temporaries = 1
 
     def state_keys(self) -> tuple[str, ...]:
         """In the order in which torch.optim makes them."""
