@@ -1,0 +1,44 @@
+"""A disk that is made slow for the processes of this one: the kernel's own throttling (cgroup v1 blkio).
+
+    with throttled_disk(250_000_000):
+        ...                                # children that are started here read and write at that
+
+Invariant: when the block ends this process is back in the group in which it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from poet_core.errors import ReplayError
+from poet_runtime.paging_directory import choose_paging_directory
+
+_ROOT = Path("/sys/fs/cgroup/blkio")
+
+
+@contextmanager
+def throttled_disk(bytes_per_second: int) -> Iterator[None]:
+    """Limits reads and writes, each, of the disk under the paging directory. Raises ReplayError
+    (`no_throttling`) where this machine cannot."""
+    own = next(
+        (line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()
+         if "blkio" in line.split(":", 2)[1].split(",")),
+        None,
+    )  # fmt: skip
+    group = _ROOT / f"poet-{os.getpid()}"
+    if own is None or not os.access(_ROOT, os.W_OK):
+        raise ReplayError("No disk can be throttled here.", code="no_throttling")
+    number = os.stat(choose_paging_directory(None)).st_dev
+    group.mkdir()
+    try:
+        for name in ("read_bps_device", "write_bps_device"):
+            limit = f"{os.major(number)}:{os.minor(number)} {bytes_per_second}"
+            (group / f"blkio.throttle.{name}").write_text(limit)
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+        yield
+    finally:
+        (_ROOT / own.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
+        group.rmdir()
