@@ -12,6 +12,7 @@ from poet_cli.files import write_file
 from poet_cli.loading import load_step
 from poet_cli.options import json_option
 from poet_cli.output import print_json, working
+from poet_core.units import parse_bytes
 
 
 @click.command(
@@ -26,10 +27,20 @@ from poet_cli.output import print_json, working
     "--measure-seconds", is_flag=True,
     help="Time each op on this machine, for plans with --device host.",
 )  # fmt: skip
+@click.option(
+    "--split-above", "split_above_bytes", type=parse_bytes, metavar="SIZE",
+    help="Trace ops that need more than this at once in parts, to the same bits; training with a "
+    "plan for such a graph takes the same size.",
+)  # fmt: skip
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads that PyTorch computes with.")
 @json_option
 def trace(
-    step: str, output: Path, measure_seconds: bool, threads: int | None, as_json: bool
+    step: str,
+    output: Path,
+    measure_seconds: bool,
+    split_above_bytes: int | None,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Trace a training step: forward, backward and update, as a graph of ops and storages.
 
@@ -39,12 +50,14 @@ def trace(
     model, loss_fn, optimizer, batch = load_step(step)
     set_threads(threads)
     from poet_core.graph_document import graph_sha256, graph_to_document
+    from poet_runtime.step_options import StepOptions
     from poet_runtime.trace import trace as trace_step
 
     with working(f"Tracing {step}", quiet=as_json):
         program = trace_step(
-            model, loss_fn, optimizer, batch, measure_seconds=measure_seconds, name=step
-        )
+            model, loss_fn, optimizer, batch, measure_seconds=measure_seconds, name=step,
+            options=StepOptions(split_above_bytes=split_above_bytes),
+        )  # fmt: skip
     graph = program.graph
     document = json.dumps(graph_to_document(graph), ensure_ascii=True)
     write_file(output, document.encode() + b"\n")

@@ -122,6 +122,24 @@ def test_from_a_users_module_to_training_inside_the_budget(poet, module):
     assert result["last_loss"] < result["first_loss"]
 
 
+def test_the_size_above_which_ops_are_split_reaches_the_tracer(poet, module, monkeypatch):
+    from poet_runtime import trace as tracer
+
+    asked, trace = [], tracer.trace
+
+    def remember(*arguments, options, **others):
+        asked.append(options.split_above_bytes)
+        return trace(*arguments, options=options, **others)
+
+    monkeypatch.setattr(tracer, "trace", remember)
+    step = f"{module(GOOD)}:step"
+    for size in ((), ("--split-above", "30KiB")):
+        assert poet("trace", step, "-o", "graph.json", "--json", *size).code == 0
+    assert asked == [None, 30 * 1024]
+    wrong = poet("trace", step, "--split-above", "30", "--json")
+    assert (wrong.code, wrong.json["error"]["code"]) == (2, "size_invalid")
+
+
 @pytest.mark.parametrize("device", ["raspberry-pi-4b", "host"])
 def test_planning_and_training_at_once(poet, module, device):
     result = poet(
