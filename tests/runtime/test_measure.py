@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,6 +90,28 @@ def test_equal_ops_are_measured_once_and_different_ones_are_not() -> None:
     assert len(runs) == once
     measurer.measure(draft(op, spec(3, ELEMENTS // 2), outputs=(spec(4, ELEMENTS // 2),)))
     assert set(runs) == {ELEMENTS, ELEMENTS // 2}
+
+
+def test_rows_of_a_large_tensor_are_measured_alone_and_once() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def op(x: torch.Tensor) -> torch.Tensor:
+        seen.append((x.numel(), x.untyped_storage().nbytes()))
+        return x.neg()
+
+    measurer = Measurer([10 * SIZE, SIZE, 10 * SIZE])
+    for number in range(3):
+        rows = replace(spec(0, ELEMENTS), offset=number * ELEMENTS)
+        found = measurer.measure(draft(op, rows, outputs=(spec(1, ELEMENTS),)))
+        assert found.workspace_bytes == 0
+    assert set(seen) == {(ELEMENTS, SIZE)}
+    assert len(seen) == 3
+    # Two views of one storage may overlap, so they stay where they are.
+    both = draft(
+        lambda x, y: x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr() or 1 / 0,
+        replace(spec(0, ELEMENTS), offset=5), spec(0, ELEMENTS),
+    )  # fmt: skip
+    assert measurer.measure(both).workspace_bytes == 0
 
 
 @pytest.mark.parametrize(
