@@ -21,7 +21,8 @@ struct Figures {
 class Replay {
   public:
     explicit Replay(const Problem& p)
-        : p_(p), arrival_(p.size.size()), departure_(p.size.size()), copied_(p.size.size(), 0) {}
+        : p_(p), arrival_(p.size.size()), departure_(p.size.size()), copied_(p.size.size(), 0),
+          first_page_(p.size.size(), 0) {}
 
     bool needed() const {
         bool clock = p_.overlap && (p_.time || p_.idle_watts > 0 || p_.most_seconds >= 0);
@@ -57,8 +58,9 @@ class Replay {
     struct Late { int value, touched, until, deadline; };    // a free put off
 
     const Problem& p_;
-    Numbers room_, starts_, arrival_, departure_;            // by place; by place; by value; by value
-    Ints copied_, issued_, touched_;                         // by value; by place: first in a list, or -1
+    Numbers room_, starts_, lane_free_, arrival_, departure_;  // three by place, two by value
+    Ints copied_, first_page_, issued_, touched_;            // by value; by value: its first in pages_;
+                                                             // by place: first in a list, or -1
     std::vector<Page> pages_;
     std::vector<Touch> touches_;
     std::vector<Late> late_, freed_late_;
@@ -78,6 +80,7 @@ class Replay {
         for (int v = static_cast<int>(p_.size.size()) - 1; v >= 0; --v) {
             copied_[v] = copies(state, v) ? 1 : 0;
             arrival_[v] = departure_[v] = 0;
+            first_page_[v] = static_cast<int>(pages_.size());
             if (!copied_[v] && state.pages_of(v) == 0) continue;
             const Events& list = state.events(v);
             for (int index = 0; index < static_cast<int>(list.size()); ++index) {
@@ -90,16 +93,22 @@ class Replay {
             }
         }
     }
-    // From the last use back: each transfer should end when its use, or the next transfer, begins.
+    // From the last use back: each transfer should end when its use, or the next transfer, begins. One
+    // that is issued before a place begins once the page_outs issued by then are done.
     void issue_early(const State& state) {
         int length = state.length();
         room_.assign(state.memory().begin(), state.memory().end());
         starts_.resize(length);
-        double time = 0;
+        lane_free_.resize(length);
+        double time = 0, lane = 0;
         for (int place = 0; place < length; ++place) {
             starts_[place] = time;
+            lane_free_[place] = std::max(time, lane);
             int op = state.op(state.order()[place]);
             if (op >= 0) time += p_.run[op][COMPUTE];
+            for (int i = touched_[place]; i >= 0; i = touches_[i].next)
+                if (copied_[touches_[i].value] && touches_[i].index == 0)
+                    lane = std::max(lane, time) + p_.out[touches_[i].value][LANE];
         }
         order_.clear();
         for (int place = 0; place < length; ++place)
@@ -110,7 +119,7 @@ class Replay {
             double begin = std::min(starts_[page.place], next) - p_.in[page.value][LANE];
             int lowest = first_issue(state, page), at = page.place;
             double size = p_.size[page.value];
-            while (at > lowest && starts_[at] > begin && room_[at - 1] + size <= 0) --at;
+            while (at > lowest && lane_free_[at] > begin && room_[at - 1] + size <= 0) --at;
             for (int place = at; place < page.place; ++place) room_[place] += size;
             page.issue = at;
             next = std::max(begin, starts_[at]);
@@ -203,8 +212,8 @@ class Replay {
         return first;
     }
     int issue_of(int v, int place) const {
-        for (const Page& page : pages_)
-            if (page.value == v && page.place == place) return page.issue;
+        for (std::size_t i = first_page_[v]; i < pages_.size() && pages_[i].value == v; ++i)
+            if (pages_[i].place == place) return pages_[i].issue;
         return place;
     }
     double flash_peak(const State& state) {

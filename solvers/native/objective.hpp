@@ -13,16 +13,18 @@ namespace poet {
 class Objective {
   public:
     Objective(const Problem& p, double price) : p_(p), replay_(p), excess_price_(price) {
+        time_ = p.time;
         replays_ = replay_.needed();
         plain_ = sums_ = !replays_ && p.most_seconds < 0 && p.most_joules < 0 && p.most_writes < 0;
         Amounts base{};
         for (const Amounts& one : p.run) add_to(base, one);
         base_ = base[COST];
         double worth = std::max(base_, 1e-300);
-        watch(p.most_seconds, worth, std::max(base[COMPUTE] * 1e-3, 1e-30));
-        watch(p.most_joules, worth, std::max(base[JOULES] * 1e-3, 1e-30));
-        watch(p.most_flash, worth, std::max(p.budget * 0.1, 1.0));
-        watch(p.most_writes, worth, std::max(p.budget * 0.1, 1.0));
+        least_[0] = std::max(base[COMPUTE] * 1e-3, 1e-30);
+        least_[1] = std::max(base[JOULES] * 1e-3, 1e-30);
+        least_[2] = least_[3] = std::max(p.budget * 0.1, 1.0);
+        const double most[] = {p.most_seconds, p.most_joules, p.most_flash, p.most_writes};
+        for (int i = 0; i < 4; ++i) watch(i, most[i], worth);
         reset();
     }
     // As if transfers were never hidden and nothing limited but RAM: much faster, and not the truth.
@@ -32,6 +34,15 @@ class Objective {
     }
     bool plain() const { return plain_; }
     bool replays() const { return replays_; }
+    // From now on joules count, and a step may take so many seconds at most.
+    void least_joules(double most_seconds) {
+        double joules = 0;
+        for (const Amounts& one : p_.run) joules += one[JOULES];
+        excess_price_ *= base_ > 0 && joules > 0 ? joules / base_ : 1.0;
+        time_ = false;
+        base_ = joules;
+        watch(0, most_seconds, base_);
+    }
     double base() const { return base_; }
 
     Figures figures(const State& state) {
@@ -43,11 +54,12 @@ class Objective {
     // The objective as the judge counts it.
     double cost(const Amounts& amounts, const Figures& figures) const {
         if (plain_) return amounts[COST];
-        return p_.time ? figures.seconds : amounts[JOULES] + p_.idle_watts * figures.seconds;
+        return time_ ? figures.seconds : amounts[JOULES] + p_.idle_watts * figures.seconds;
     }
     double worth(const Amounts& amounts, double excess, const Figures& figures) const {
         double worth = cost(amounts, figures) + price_ * excess;
         if (plain_) return worth;
+        if (time_ && replays_) worth += hidden_price * amounts[LANE];
         double joules = amounts[JOULES] + p_.idle_watts * figures.seconds;
         worth += fine(0, figures.seconds) + fine(1, joules);
         return worth + fine(2, figures.flash) + fine(3, amounts[WRITES]);
@@ -62,7 +74,7 @@ class Objective {
     bool allowed(const Amounts& amounts, const Figures& figures) const {
         if (plain_) return true;
         double joules = amounts[JOULES] + p_.idle_watts * figures.seconds;
-        return within(p_.most_seconds, figures.seconds) && within(p_.most_joules, joules) &&
+        return within(limits_[0].most, figures.seconds) && within(p_.most_joules, joules) &&
                within(p_.most_flash, figures.flash) && within(p_.most_writes, amounts[WRITES]);
     }
     void reset() {
@@ -84,16 +96,22 @@ class Objective {
     struct Limit {
         double most, first_price, price;
     };
+    // What a second of transfers counts although compute hides it: room to move, and real disks and
+    // memories serve compute worse meanwhile.
+    static constexpr double hidden_price = 0.01;
+
     const Problem& p_;
     Replay replay_;
+    bool time_ = false;
     double excess_price_, price_ = 0, base_ = 0;
     bool sums_ = true, plain_ = true, replays_ = false;  // sums_: plain is the truth
-    std::vector<Limit> limits_;  // seconds, joules, flash, writes
+    std::array<Limit, 4> limits_{};  // seconds, joules, flash, writes
+    std::array<double, 4> least_{};  // amounts of them below which a limit counts as that much
 
     // Twice the limit costs as much again as the step, to begin with.
-    void watch(double most, double worth, double least) {
-        double price = most < 0 ? 0.0 : worth / std::max(most, least);
-        limits_.push_back({most, price, price});
+    void watch(int which, double most, double worth) {
+        double price = most < 0 ? 0.0 : worth / std::max(most, least_[which]);
+        limits_[which] = {most, price, price};
     }
     double fine(int which, double amount) const {
         const Limit& limit = limits_[which];

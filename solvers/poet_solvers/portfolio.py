@@ -24,7 +24,7 @@ from typing import Literal, cast
 from poet_core.baseline import keep_everything
 from poet_core.bounds import check_above_floor
 from poet_core.errors import BudgetError, PlanningError
-from poet_core.plan import Bound, HoldsFor, Problem, Schedule
+from poet_core.plan import Bound, HoldsFor, Objective, Problem, Schedule
 from poet_core.plan_request import BackendChoice
 from poet_core.units import format_joules, format_seconds
 from poet_solvers.backends import (
@@ -61,6 +61,9 @@ _LAST_BOUND_SHARE, _LAST_BOUND_SECONDS = 0.15, 1.5
 EASY_DECISIONS = 2_000
 # How a plan's status says that `write_lp` was not obeyed.
 NOT_WRITTEN = "No model was written:"
+# What a search for time gets at most of the patience there is: its longest round is 9/20 of all, and
+# if nobody ends that one, the last twentieths save transfers that win no second.
+_PATIENCES = 2.0
 # What finding a first plan may take before the solver has its turn.
 _START_SHARE = 0.3
 
@@ -209,6 +212,8 @@ class _Solve:
         desk, limits = self._desk, self._limits
         self._tried.append("local search")
         moves = limits.moves or _MOVES_PER_OP * len(self._problem.graph.ops)
+        if self._problem.objective is Objective.TIME and limits.patience_seconds is not None:
+            seconds = min(seconds, _PATIENCES * limits.patience_seconds)
         wall_seconds = None if limits.moves else max(0.1, seconds)
         found = search_schedule(
             self._problem,
