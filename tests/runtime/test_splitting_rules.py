@@ -109,11 +109,11 @@ def test_batch_norm_backward_by_channels(
     values, gradient = torch.randn(size), torch.randn(size)
     weight, *statistics = (torch.rand(channels) + 0.5 for _ in range(5))
     scale = weight if affine else None
-    args: tuple[Any, ...] = (
+    args: Any = (
         gradient, values, scale, *statistics, training, 1e-5, [True, affine, affine],
     )  # fmt: skip
     expected = _aten.native_batch_norm_backward.default(*args)
-    found = map_chunks.batch_norm_backward_(*args, channels=piece)
+    found = map_chunks.batch_norm_backward_(*args, piece)
     assert same(expected[0], gradient)
     if affine:
         assert same(expected[1], found[0])
