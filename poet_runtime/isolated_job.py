@@ -9,7 +9,6 @@ wrote it, and needs none of its code but this package.
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from poet_runtime.isolated_program import (
     program_from_document,
     program_to_document,
 )
+from poet_runtime.isolated_rules import rules_from_document, rules_to_document
 from poet_runtime.isolated_skeleton import (
     SkeletonOptimizer,
     build_skeleton,
@@ -45,9 +45,7 @@ from poet_runtime.isolated_tensors import (
     write_tensors,
 )
 from poet_runtime.program import Owner, Program
-from poet_runtime.update_rule import GroupRule
 
-_PACKAGE = "poet_runtime."
 STEP, STATE, RESULT = "step.json", "state.tensors", "result.tensors"
 
 
@@ -79,7 +77,7 @@ def write_job(
         "mkldnn": torch.backends.mkldnn.enabled,
         "program": program_to_document(program),
         "plan": plan_to_document(plan),
-        "rules": [_rule_out(rule) for rule in program.update_rules],
+        "rules": rules_to_document(program.update_rules),
         "batch": _form_out(batch),
         **skeleton_document(model, optimizer),
     }
@@ -116,7 +114,7 @@ class Job:
         torch.backends.mkldnn.enabled = document["mkldnn"]
         self.state = read_tensors(folder / STATE)
         self.model, self.optimizer, constants = build_skeleton(document, self.state.tensors)
-        rules = [_rule_in(rule, self.optimizer) for rule in document["rules"]]
+        rules = rules_from_document(document["rules"], self.optimizer)
         self.program = program_from_document(document["program"], rules, constants)
         self.plan = plan_from_document(document["plan"])
         self.batch = _form_in(document["batch"])
@@ -169,22 +167,3 @@ def _form_in(document: Mapping[str, Any]) -> Any:
         return {key: _form_in(item) for key, item in content.items()}
     items = [_form_in(item) for item in content]
     return tuple(items) if kind == "tuple" else items
-
-
-def _rule_out(rule: Any) -> dict[str, Any]:
-    module, name = type(rule).__module__, type(rule).__name__
-    if not isinstance(rule, GroupRule) or not module.startswith(_PACKAGE):
-        raise ReplayError(
-            f"The update rule {name} cannot travel to a worker.",
-            code="step_not_portable",
-            hint="Train in this process (without isolation).",
-        )
-    return {"kind": [module, name], "group": rule._group_index, "positions": rule._positions}
-
-
-def _rule_in(document: Mapping[str, Any], optimizer: SkeletonOptimizer) -> GroupRule:
-    module, name = document["kind"]
-    kind = getattr(importlib.import_module(module), name) if module.startswith(_PACKAGE) else None
-    if not (isinstance(kind, type) and issubclass(kind, GroupRule)):
-        raise DocumentError(f"No update rule is called {name!s:.40}.", code="step_invalid")
-    return kind(document["group"], document["positions"], optimizer)

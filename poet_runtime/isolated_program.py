@@ -1,7 +1,7 @@
 """Program <-> document: a traced step as JSON, to be run where nothing can trace.
 
 An op is a name: an operator of torch, a function of this package, the update of a numbered rule, or
-one of these with its outputs copied into the traced layout. Values are JSON, with objects of one
+one of these with its outputs copied into the traced layout, or run in the last call of a round only. Values are JSON, with objects of one
 key for what JSON has not: {"spec": [...]}, {"tuple": [...]}, {"float": hex}, {"dtype": name}, ...
 
 Invariant: reading a document calls nothing that its text names; it looks names up in torch.ops and
@@ -21,8 +21,10 @@ import torch
 from poet_core.errors import DocumentError, ReplayError
 from poet_core.graph_document import graph_from_document, graph_to_document
 from poet_core.units import LARGEST_INTEGER
+from poet_runtime.isolated_rules import inner_rule, micro_batches_of
 from poet_runtime.isolated_tensors import dtype_named
 from poet_runtime.kernels import AsTraced
+from poet_runtime.micro_batches import OnLastCall
 from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec
 from poet_runtime.step_options import StepOptions
 
@@ -51,7 +53,7 @@ def program_to_document(program: Program) -> dict[str, Any]:
             for call in program.calls
         ],
         "bindings": [
-            [encoded(b.spec), b.owner.name, b.name, b.state_key, b.position]
+            [encoded(b.spec), b.owner.name, b.name, b.state_key, b.position, b.part]
             for b in program.bindings
         ],
         "loss": encoded(program.loss),
@@ -167,8 +169,11 @@ def _function_out(function: Any, rules: Sequence[Any]) -> dict[str, Any]:
     if isinstance(function, AsTraced):
         outputs = [encoded(spec) for spec in function.outputs]
         return {"as_traced": [_function_out(function.function, rules), outputs]}
+    if isinstance(function, OnLastCall):
+        return {"on_last_call": _function_out(function.function, rules)}
     if isinstance(function, types.MethodType) and function.__name__ == "update":
-        numbers = [number for number, rule in enumerate(rules) if rule is function.__self__]
+        owner = function.__self__
+        numbers = [number for number, rule in enumerate(rules) if inner_rule(rule) is owner]
         if numbers:
             return {"update": numbers[0]}
     module, name = getattr(function, "__module__", None), getattr(function, "__name__", "")
@@ -190,8 +195,13 @@ def _function_in(document: Mapping[str, Any], rules: Sequence[Any]) -> Callable[
     if name == "as_traced":
         inner, outputs = content
         return AsTraced(_function_in(inner, rules), tuple(map(decoded, outputs)))
+    if name == "on_last_call":
+        micro_batches = micro_batches_of(rules)
+        if micro_batches is None:
+            raise ValueError("a call waits for the last of a round that nobody counts")
+        return OnLastCall(_function_in(content, rules), micro_batches)
     if name == "update":
-        update: Callable[..., Any] = rules[content].update
+        update: Callable[..., Any] = inner_rule(rules[content]).update
         return update
     if name == "function":
         module, attribute = content
@@ -213,7 +223,7 @@ def _call_in(call: Sequence[Any], rules: Sequence[Any]) -> OpCall:
 
 
 def _binding_in(binding: Sequence[Any], constants: Mapping[int, torch.Tensor]) -> Binding:
-    spec, owner, name, state_key, position = binding
+    spec, owner, name, state_key, position, part = binding
     where = decoded(spec)
     return Binding(
         spec=where,
@@ -222,6 +232,7 @@ def _binding_in(binding: Sequence[Any], constants: Mapping[int, torch.Tensor]) -
         state_key=state_key,
         position=position,
         value=constants.get(where.storage),
+        part=None if part is None else (int(part[0]), int(part[1])),
     )
 
 

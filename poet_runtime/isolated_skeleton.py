@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from poet_runtime.isolated_program import decoded, encoded
-from poet_runtime.isolated_tensors import Key
+from poet_runtime.isolated_tensors import Key, bytes_of, dtype_named
 
 _MODEL, _STATE, _GROUP, _CONSTANT = "model", "optimizer", "group", "constant"
+_GRADIENT = "gradient"
 
 
 class SkeletonOptimizer:
@@ -87,6 +88,35 @@ def group_values(group: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def hyperparameters(optimizer: Any) -> list[dict[str, Any]]:
+    """The hyperparameters of every group, a learning rate that is a tensor included: JSON."""
+    return [
+        group_values(group)
+        | {
+            key: {"tensor": [str(value.dtype), list(value.shape), _hex(value)]}
+            for key, value in group.items()
+            if isinstance(value, torch.Tensor)
+        }
+        for group in optimizer.param_groups
+    ]
+
+
+def set_hyperparameters(optimizer: Any, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Puts `hyperparameters` into groups; a tensor that is there keeps its identity, since a
+    scheduler may hold it."""
+    for group, values in zip(optimizer.param_groups, groups, strict=False):
+        for key, value in values.items():
+            if not (isinstance(value, dict) and "tensor" in value):
+                group[key] = decoded(value)
+                continue
+            dtype, size, text = value["tensor"]
+            found = torch.frombuffer(bytearray.fromhex(text), dtype=dtype_named(dtype)).view(size)
+            if isinstance(group.get(key), torch.Tensor):
+                group[key].detach().copy_(found)
+            else:
+                group[key] = found
+
+
 def build_skeleton(
     document: Mapping[str, Any], tensors: Mapping[Key, torch.Tensor]
 ) -> tuple[nn.Module, SkeletonOptimizer, dict[int, torch.Tensor]]:
@@ -129,10 +159,14 @@ def give_back(
     """Puts what a worker has written into the originals; the generator's state too."""
     named = dict(_named(model))
     parameters = dict(model.named_parameters())
+    for parameter in parameters.values():
+        parameter.grad = None
     with torch.no_grad():
         for key, tensor in tensors.items():
             if key[0] == _MODEL:
                 named[key[1]].copy_(tensor)
+            elif key[0] == _GRADIENT:  # of a round of calls that is not over
+                parameters[key[1]].grad = tensor.clone()
             elif key[0] == _STATE:
                 state = optimizer.state[parameters[key[1]]]
                 known = state.get(key[2])
@@ -143,7 +177,13 @@ def give_back(
             elif key == ("generator",):
                 torch.set_rng_state(tensor.clone())
     for name, state in document["state"].items():
-        optimizer.state[parameters[name]].update((k, decoded(v)) for k, v in state.items())
+        if state:
+            optimizer.state[parameters[name]].update((k, decoded(v)) for k, v in state.items())
+
+
+def _hex(tensor: torch.Tensor) -> str:
+    whole = tensor.detach().contiguous()
+    return bytes(bytes_of(whole)).hex()
 
 
 def _named(model: nn.Module) -> Sequence[tuple[str, torch.Tensor]]:

@@ -154,7 +154,7 @@ def test_a_hard_limit_ends_the_step_with_a_named_error(tmp_path: Path) -> None:
 def test_a_killed_worker_is_known_to_be(tmp_path: Path) -> None:
     model, _, data, step = isolated(mlp_momentum, "keep", tmp_path)
     step(*data[0])
-    os.kill(step._process.pid, signal.SIGKILL)
+    os.kill(step._worker.pid, signal.SIGKILL)
     with pytest.raises(ReplayError) as caught, step:
         step(*data[1])
     assert caught.value.code == "worker_failed"
@@ -199,7 +199,7 @@ def test_another_batch_is_refused_before_it_travels_and_the_worker_is_lean(tmp_p
             step(data[0][0][:4], data[0][1][:4])
         assert caught.value.code == "batch_mismatch"
         step(*data[0])
-        maps = Path(f"/proc/{step._process.pid}/maps").read_text()
+        maps = Path(f"/proc/{step._worker.pid}/maps").read_text()
     assert "libtorch" in maps
     for name in ("highs", "_search", "pydantic", "sklearn"):
         assert name not in maps
