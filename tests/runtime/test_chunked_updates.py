@@ -20,6 +20,7 @@ from poet_core.baseline import keep_everything
 from poet_core.errors import ReplayError
 from poet_core.graph import Role
 from poet_core.graph_document import graph_from_document, graph_to_document
+from poet_core.plan import Do, Instruction
 from poet_runtime import TrainStep
 from poet_runtime.chunks import chunked_rows, same_in_chunks
 from poet_runtime.isolated import IsolatedStep
@@ -407,6 +408,39 @@ def test_parking_makes_zeros_one_part_at_a_time(tmp_path: Path) -> None:
         assert measured.peak_bytes <= step.judgement.peak_bytes
         losses = outcome(model, optimizer, ())
     assert losses.state == eager(build, data).state
+
+
+def test_a_planner_brings_each_part_in_for_its_chunk_only(tmp_path: Path) -> None:
+    """Below what the update of the whole weight needs; moments come and go chunk by chunk."""
+
+    def build() -> tuple[nn.Module, Any, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(20, 320), nn.ReLU(), nn.Linear(320, 10))
+        return model, nn.functional.cross_entropy, torch.optim.Adam(model.parameters(), lr=0.01)
+
+    data = batches(build, 3)
+    weight_bytes = 320 * 20 * 4
+    model, loss_fn, optimizer = build()
+    program = trace(model, loss_fn, optimizer, data[0], options=OPTIONS)
+    ram_bytes = 3 * weight_bytes
+    with TrainStep(
+        model, loss_fn, optimizer, data[0], program=program, ram=ram_bytes,
+        device="raspberry-pi-4b", paging_directory=tmp_path, wall_seconds=4,
+    ) as step:  # fmt: skip
+        torch.manual_seed(1)
+        losses = trained(step, data)
+        assert outcome(model, optimizer, losses) == eager(build, data)
+        assert step.judgement.peak_bytes <= ram_bytes < 4 * weight_bytes
+        schedule = step.plan.schedule
+    parts = {s.id for s in program.graph.storages if s.name.startswith("0.weight.exp_avg")}
+    assert not parts & set(schedule.start_ram)
+    done = [i for i in schedule.instructions if i.do is Do.COMPUTE or i.target in parts]
+    for op in program.graph.ops:
+        own = parts & set(op.touches)
+        if own:
+            at = done.index(Instruction(Do.COMPUTE, op.id))
+            assert {i.target for i in done[:at] if i.do is Do.PAGE_IN} >= own
+            assert {i.target for i in done[at:] if i.do is Do.PAGE_OUT} >= own
 
 
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:
