@@ -444,22 +444,39 @@ def test_a_planner_brings_each_part_in_for_its_chunk_only(tmp_path: Path) -> Non
             assert {i.target for i in done[at:] if i.do is Do.PAGE_OUT} >= own
 
 
-def test_in_a_process_of_its_own(tmp_path: Path) -> None:
-    data = batches(norm_and_dropout, 3)
-    program = trace(*norm_and_dropout(), data[0], options=OPTIONS)
+def isolated(program: Program, folder: Path, **options: Any) -> Any:
     plan = hand_made_plan(program.graph, SCHEDULES["random"](program.graph))
     model, _, optimizer = norm_and_dropout()
     torch.manual_seed(1)
-    with IsolatedStep(
-        model, optimizer, program, plan, data[0], paging_directory=tmp_path,
-        flash_write_bytes=2**40,
-    ) as step:  # fmt: skip
+    step = IsolatedStep(
+        model, optimizer, program, plan, batches(norm_and_dropout, 1)[0], paging_directory=folder,
+        flash_write_bytes=2**40, **options,
+    )  # fmt: skip
+    return step, model, optimizer
+
+
+def test_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """Two steps there, a look, a checkpoint, and another step; then from the checkpoint once more in
+    a process whose moments are whole."""
+    data = batches(norm_and_dropout, 3)
+    program = trace(*norm_and_dropout(), data[0], options=OPTIONS)
+    step, model, optimizer = isolated(program, tmp_path, checkpoint_path=tmp_path / "run")
+    with step:
         losses = [step(*batch).item().hex() for batch in data[:2]]
+        step.checkpoint()
         step.collect()
         half = outcome(model, optimizer, losses)
-        losses.append(step(*data[2]).item().hex())
-    assert outcome(model, optimizer, losses) == eager(norm_and_dropout, data)
+        last = step(*data[2]).item().hex()
+    expected = outcome(model, optimizer, [*losses, last])
+    assert expected == eager(norm_and_dropout, data)
     assert half.state == eager(norm_and_dropout, data[:2]).state
+    for options in (StepOptions(), OPTIONS):
+        program = trace(*norm_and_dropout(), data[0], options=options)
+        step, model, optimizer = isolated(program, tmp_path, checkpoint_path=tmp_path / "run")
+        with step:
+            assert step.resume().steps == 2
+            again = step(*data[2]).item().hex()
+        assert outcome(model, optimizer, [*losses, again]) == expected
 
 
 @pytest.fixture
