@@ -23,8 +23,7 @@ from poet_runtime.inputs import Batch, Inputs
 from poet_runtime.micro_batches import MicroBatches, without_updates
 from poet_runtime.model_modes import ModelModes
 from poet_runtime.owners import Holders
-from poet_runtime.pager import Pager
-from poet_runtime.paging_directory import choose_paging_place
+from poet_runtime.paging import Paging, open_paging
 from poet_runtime.paging_file import FlashOptions
 from poet_runtime.parking import Parking
 from poet_runtime.program import Program
@@ -69,10 +68,9 @@ class RunningStep:
         if self.micro_batches is not None:
             adding = without_updates(program, schedule, layout)
             self.compiled_adding = compile_step(program, *adding)
-        self.pager: Pager | None = None
+        self.pager: Paging | None = None
         if layout.size_bytes:
-            place = choose_paging_place(paging_directory, flash)
-            self.pager = Pager(layout.size_bytes, place, flash)
+            self.pager = open_paging(layout.size_bytes, paging_directory, flash, program.device)
         self.parking = Parking(program, schedule, layout, self.holders, self.pager)
         self._hooks = install(model, optimizer, self.write_back)
         self.steps = self.step_bytes_written = 0
@@ -152,7 +150,9 @@ class RunningStep:
             endurance_bytes=self.flash.endurance_bytes,
             busy_seconds=pager.lane.busy_seconds if pager else 0.0,
             waited_seconds=pager.lane.waited_seconds if pager else 0.0,
-            direct=pager.file.flash.direct if pager else None,
+            direct=pager.tier.direct if pager else None,
+            where=pager.tier.where if pager else "flash",
+            host_bytes=pager.host_bytes if pager else 0,
         )
 
     def reallocate(self) -> None:

@@ -49,10 +49,7 @@ class FileTier:
     def __init__(self, size_bytes: int, directory: Path, options: FlashOptions) -> None:
         self.file: PagingFile = open_paging_file(size_bytes, directory, options)
 
-    @property
-    def where(self) -> str:
-        """See Tier."""
-        return self.file.where
+    where = "flash"
 
     @property
     def direct(self) -> bool:

@@ -17,8 +17,9 @@ class WearReport:
     of `steps` completed steps; `planned_step_bytes`: the plan's figure for one, which counts no
     padding of last blocks; `checkpoint_bytes`: those of checkpoints, beside them.
     `endurance_bytes`: what the flash bears in its life, None where nobody said. `busy_seconds` of
-    transfers, and `waited_seconds` for them, over all steps. `direct`: past the page cache; None
-    where nothing pages."""
+    transfers, and `waited_seconds` for them, over all steps (not measured on a GPU's copy stream).
+    `direct`: past the page cache; None where nothing pages, or to no disk. `where` copies go, and
+    the `host_bytes` of RAM that paging takes from the host, beside the plan."""
 
     steps: int
     written_bytes: int
@@ -29,6 +30,8 @@ class WearReport:
     busy_seconds: float = 0.0
     waited_seconds: float = 0.0
     direct: bool | None = None
+    where: str = "flash"
+    host_bytes: int = 0
 
     @property
     def bytes_per_step(self) -> float:
@@ -62,13 +65,17 @@ class WearReport:
     def line(self) -> str:
         """One line for people."""
         text = (
-            f"{format_bytes(self.written_bytes)} written to flash, "
+            f"{format_bytes(self.written_bytes)} written to {self.where}, "
             f"{format_bytes(int(self.bytes_per_step))} a step over {self.steps} steps "
             f"(planned {format_bytes(self.planned_step_bytes)}), "
             f"{format_bytes(self.checkpoint_bytes)} of checkpoints"
         )
         if self.direct is False:
             text += ", through the page cache (no direct transfers here)"
+        if self.host_bytes:
+            text += f", {format_bytes(self.host_bytes)} of the host's memory"
+        if self.where != "flash":
+            return text
         if self.life_used is None:
             return f"{text}; endurance unknown"
         return f"{text}; {self.life_used:.2%} of its endurance, {self.steps_left} steps left"

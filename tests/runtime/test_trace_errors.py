@@ -187,10 +187,3 @@ def test_hooks_on_parameters() -> None:
     model = nn.Linear(4, 2)
     model.weight.register_hook(lambda gradient: gradient * 2)
     assert refused(model).code == "parameter_hooks"
-
-
-@pytest.mark.gpu
-def test_tensors_on_a_gpu() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("PyTorch sees no NVIDIA GPU")
-    assert refused(nn.Linear(4, 2).cuda()).code == "device_unsupported"
