@@ -17,6 +17,7 @@ from poet_runtime.measure import Measurement
 from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec, UpdateRule
 from poet_runtime.step_options import StepOptions
 from poet_runtime.storages import Lowered
+from poet_runtime.torch_device import generator_state_bytes
 
 
 def assembled(
@@ -44,7 +45,7 @@ def assembled(
             _op(at, draft, numbering, lowered.blocks, measured[at])
             for at, draft in enumerate(drafts)
         ),
-        rng_state_bytes=_rng_state_bytes(drafts),
+        rng_state_bytes=_rng_state_bytes(drafts, lowered.device),
         conditions=conditions,
         name=name,
     )
@@ -58,10 +59,10 @@ def assembled(
     )
 
 
-def _rng_state_bytes(drafts: Sequence[Draft]) -> int:
+def _rng_state_bytes(drafts: Sequence[Draft], device: torch.device) -> int:
     """What a random op that runs again holds: the state that it began with and, while it runs
     again, the state that the generator has by then."""
-    return 2 * torch.get_rng_state().nbytes if any(draft.random for draft in drafts) else 0
+    return 2 * generator_state_bytes(device) if any(draft.random for draft in drafts) else 0
 
 
 def _numbering(lowered: Lowered, drafts: Sequence[Draft]) -> dict[int, int]:

@@ -24,7 +24,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from poet_core.errors import PoetError, TraceError
-from poet_runtime.dropout import EXPORTED_AS
+from poet_runtime.dropout import exported_as
 from poet_runtime.inputs import Batch, LossFunction
 from poet_runtime.subject import FakeStep
 
@@ -41,11 +41,12 @@ class JointProgram:
 
     `parameters`, `buffers`: placeholder of each; `batch`: of each tensor of the batch, in order;
     `tangent`: the gradient of the loss with respect to itself; `gradients`: by parameter;
-    `new_buffers`: the value of each changed buffer at the end.
+    `new_buffers`: the value of each changed buffer at the end; `device`: where all of it is.
     """
 
     module: torch.fx.GraphModule
     mode: FakeTensorMode
+    device: torch.device
     parameters: Mapping[str, torch.fx.Node]
     buffers: Mapping[str, torch.fx.Node]
     batch: tuple[torch.fx.Node, ...]
@@ -81,7 +82,7 @@ def export_joint(
             ExitStack() as stack,
         ):
             joint = aot_export_joint_with_descriptors(
-                stack, step, step.fake_batch, decompositions=EXPORTED_AS
+                stack, step, step.fake_batch, decompositions=exported_as(step.device)
             )
     except PoetError:
         raise
@@ -143,6 +144,7 @@ def _described(module: torch.fx.GraphModule, mode: FakeTensorMode, step: FakeSte
     return JointProgram(
         module=module,
         mode=mode,
+        device=step.device,
         parameters=parameters,
         buffers=buffers,
         batch=batch,

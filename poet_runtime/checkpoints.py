@@ -22,12 +22,14 @@ from poet_runtime.owners import Holders
 from poet_runtime.parking import Parking
 from poet_runtime.program import Owner, TensorSpec
 from poet_runtime.replay import spec_of, tensor_of
+from poet_runtime.torch_device import generator_of
 from poet_runtime.wholes import Whole
 
 Key = tuple[str, str, str]
 """Owner (model, optimizer, group, generator), name, key of the state or hyperparameter."""
 
 _GENERATOR: Key = ("generator", "", "")
+_DEVICE_GENERATOR: Key = ("generator", "", "device")
 _TABLE_ROOM = 512
 """Bytes of table reserved for each part; a longer table grows the file."""
 
@@ -53,6 +55,7 @@ class TrainingState:
         parking: Parking,
     ) -> None:
         self._optimizer, self._parking = optimizer, parking
+        self._device = holders.device
         self._model = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         # A parameter of the optimizer that the model does not have goes by its place.
@@ -118,6 +121,8 @@ class TrainingState:
                 if isinstance(value, torch.Tensor):
                     yield self._part(("group", str(number), key), value)
         yield self._part(_GENERATOR, torch.get_rng_state())
+        if self._device.type != "cpu":
+            yield self._part(_DEVICE_GENERATOR, generator_of(self._device).get_state())
 
     def check(self, checkpoint: Checkpoint) -> dict[Key, StoredPart]:
         """The parts by key. Raises DataError (`checkpoint_mismatch`) where they do not fit."""
@@ -161,9 +166,14 @@ class TrainingState:
             if owner == "model":
                 self._model[name].data.copy_(value)
             elif owner == "optimizer":
-                self._optimizer.state[trained[name]][key] = value
+                beside = part.facts.get("on_device", False)
+                self._optimizer.state[trained[name]][key] = (
+                    value.to(self._device) if beside else value
+                )
             elif owner == "group":
                 self._set_group(int(name), key, value)
+            elif key:
+                generator_of(self._device).set_state(value)
             else:
                 torch.set_rng_state(value)
         for name, values in checkpoint.facts["state"].items():
@@ -192,21 +202,23 @@ class TrainingState:
         whole = self._bound.get(key)
         if whole is not None:
             return Part(
-                facts=_facts(key, whole.spec),
+                facts=_facts(key, whole.spec, self._device),
                 size_bytes=self._parking.size_bytes(whole),
                 pieces=lambda: self._parking.pieces(whole),
             )
-        own = tensor.detach().clone(memory_format=torch.contiguous_format)
+        own = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         memory = own.untyped_storage()
         return Part(
-            facts=_facts(key, spec_of(own, -1)),
+            facts=_facts(key, spec_of(own, -1), tensor.device),
             size_bytes=memory.nbytes(),
             pieces=lambda: [memory_view(memory.data_ptr(), memory.nbytes())] * bool(own.numel()),
         )
 
 
-def _facts(key: Key, spec: TensorSpec) -> dict[str, Any]:
+def _facts(key: Key, spec: TensorSpec, device: torch.device) -> dict[str, Any]:
+    elsewhere = {} if device.type == "cpu" else {"on_device": True}
     return {
+        **elsewhere,
         "key": key,
         "dtype": str(spec.dtype),
         "size": spec.size,

@@ -28,14 +28,18 @@ def _unscaled(gradient: Tensor, mask: Tensor, _scale: float) -> Tensor:
     return gradient * mask
 
 
-EXPORTED_AS: dict[torch._ops.OpOverload[..., Any], Callable[..., Any]] = {
-    _aten.native_dropout_backward.default: _unscaled
-}
-"""What the export is to put in the place of operators."""
+def exported_as(
+    device: torch.device,
+) -> dict[torch._ops.OpOverload[..., Any], Callable[..., Any]]:
+    """What the export is to put in the place of operators. On a GPU eager's dropout is itself
+    native_dropout, a fused kernel, and stays as exported."""
+    return {} if device.type != "cpu" else {_aten.native_dropout_backward.default: _unscaled}
 
 
-def exact_dropout(drafts: Sequence[Draft]) -> list[Draft]:
+def exact_dropout(drafts: Sequence[Draft], device: torch.device) -> list[Draft]:
     """The drafts with both passes of dropout as eager computes them."""
+    if device.type != "cpu":
+        return list(drafts)
     rate_of: dict[int, float] = {}
     result: list[Draft] = []
     for draft in drafts:

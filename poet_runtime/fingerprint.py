@@ -44,7 +44,7 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple
 def _digest(value: Any) -> str:
     if not isinstance(value, torch.Tensor):
         return hashlib.sha256(f"{type(value).__name__} {value!r}".encode()).hexdigest()
-    data = value.detach().contiguous()
+    data = value.detach().cpu().contiguous()
     digest = hashlib.sha256(f"{data.dtype} {tuple(data.shape)} ".encode())
     digest.update(data.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

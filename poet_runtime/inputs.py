@@ -14,7 +14,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from poet_core.errors import UsageError
-from poet_runtime.program import Owner, Program
+from poet_runtime.kernels import extent_bytes
+from poet_runtime.program import Owner, Program, TensorSpec
 from poet_runtime.replay import lies_as, tensor_of
 
 Batch = tuple[Any, ...] | dict[str, Any]
@@ -30,6 +31,7 @@ class Inputs:
     """Takes batches that look like `example`."""
 
     def __init__(self, program: Program, example: Batch) -> None:
+        self._device = program.device
         self._names = list(example) if isinstance(example, dict) else None
         leaves, self._form = pytree.tree_flatten(example)
         self._shapes = [
@@ -38,6 +40,11 @@ class Inputs:
         self._constants = [leaf for leaf in leaves if not isinstance(leaf, torch.Tensor)]
         self._sizes = [storage.size_bytes for storage in program.graph.storages]
         self._bindings = [b for b in program.bindings if b.owner is Owner.BATCH]
+        self._dense = {  # what torch makes in one call, in a storage of the traced size
+            b.spec.storage
+            for b in self._bindings
+            if not b.spec.offset and extent_bytes(b.spec) == self._sizes[b.spec.storage]
+        }
 
     def batch_of(self, arguments: tuple[Any, ...]) -> Batch:
         """The batch that a step was called with: its arguments, or the mapping that is the only
@@ -82,9 +89,9 @@ class Inputs:
             zip(tensors, self._shapes, strict=True)
         ):
             same = tuple(tensor.shape) == shape and tensor.dtype == dtype
-            if not same or tensor.device.type != "cpu":
+            if not same or tensor.device != self._device:
                 raise _mismatch(
-                    f"{dtype} {shape} on cpu for tensor {position} of the batch",
+                    f"{dtype} {shape} on {self._device} for tensor {position} of the batch",
                     f"{tensor.dtype} {tuple(tensor.shape)} on {tensor.device}",
                 )
         return tensors
@@ -99,12 +106,20 @@ class Inputs:
             if donate and whole:
                 taken[spec.storage] = tensor.data
             else:
-                own = tensor_of(torch.empty(size_bytes, dtype=torch.uint8, device="cpu"), spec)
-                taken[spec.storage] = own.copy_(tensor.detach())
+                taken[spec.storage] = self._blank(spec).copy_(tensor.detach())
         if donate:
             for tensor in tensors:
-                tensor.data = torch.empty(0, dtype=tensor.dtype, device="cpu")
+                tensor.data = torch.empty(0, dtype=tensor.dtype, device=self._device)
         return taken
+
+    def _blank(self, spec: TensorSpec) -> torch.Tensor:
+        """Memory of exactly the storage's size, as `spec` lies in it."""
+        if spec.storage in self._dense:
+            return torch.empty_strided(
+                spec.size, spec.stride, dtype=spec.dtype, device=self._device
+            )
+        size_bytes = self._sizes[spec.storage]
+        return tensor_of(torch.empty(size_bytes, dtype=torch.uint8, device=self._device), spec)
 
 
 def _mismatch(expected: str, got: str) -> UsageError:

@@ -47,7 +47,7 @@ def lies_as(tensor: Tensor, spec: TensorSpec) -> bool:
     pairs = zip(spec.size, tensor.stride(), spec.stride, strict=True)
     # A dimension of one element, and every one of an empty tensor, has no stride to speak of.
     strides = not tensor.numel() or all(a == b for size, a, b in pairs if size != 1)
-    own = tensor.untyped_storage().nbytes() == _extent_bytes(spec)
+    own = tensor.untyped_storage().nbytes() == extent_bytes(spec)
     return strides and own and tensor.storage_offset() == spec.offset
 
 
@@ -72,7 +72,8 @@ def _laid_out(tensor: Tensor, spec: TensorSpec | None) -> Tensor:
     return copy.copy_(tensor)
 
 
-def _extent_bytes(spec: TensorSpec) -> int:
+def extent_bytes(spec: TensorSpec) -> int:
+    """Bytes of a storage that ends where the tensor does."""
     if 0 in spec.size:
         return 0
     last = sum((n - 1) * step for n, step in zip(spec.size, spec.stride, strict=True))

@@ -28,6 +28,7 @@ class Holders:
     def __init__(
         self, program: Program, model: nn.Module, optimizer: torch.optim.Optimizer
     ) -> None:
+        self.device = program.device
         self._parameters = dict(model.named_parameters())
         self._optimizer = optimizer
         self._gradients: dict[int, torch.Tensor] = {}
@@ -40,7 +41,7 @@ class Holders:
         }
         self.wholes: dict[WholeKey, Whole] = wholes_of(self.bindings.values())
         self._parts = {
-            binding.spec.storage: torch.empty(0, dtype=binding.spec.dtype, device="cpu")
+            binding.spec.storage: torch.empty(0, dtype=binding.spec.dtype, device=self.device)
             for binding in self.bindings.values()
             if binding.part is not None
         }
@@ -58,11 +59,12 @@ class Holders:
 
     def empty(self, storage: int) -> None:
         """Takes the memory away from the holder."""
-        self.assign(storage, torch.empty(0, dtype=self.bindings[storage].spec.dtype, device="cpu"))
+        dtype = self.bindings[storage].spec.dtype
+        self.assign(storage, torch.empty(0, dtype=dtype, device=self.device))
 
     def blank(self, storage: int) -> torch.Tensor:
         """New memory for the storage, its content undefined, as its holder sees it."""
-        base = torch.empty(self._sizes[storage], dtype=torch.uint8, device="cpu")
+        base = torch.empty(self._sizes[storage], dtype=torch.uint8, device=self.device)
         return tensor_of(base, self.bindings[storage].spec)
 
     def move(self, storage: int) -> None:
@@ -122,7 +124,9 @@ class Holders:
         if not whole.split:
             return self.fetch(binding.spec.storage)
         known = self._known_state(binding)
-        return torch.empty(0, dtype=whole.spec.dtype, device="cpu") if known is None else known.data
+        if known is None:
+            return torch.empty(0, dtype=whole.spec.dtype, device=self.device)
+        return known.data
 
     def give(self, whole: Whole, tensor: torch.Tensor) -> None:
         """Makes `tensor` the owner's; parts of it lose their memory."""
@@ -145,7 +149,7 @@ class Holders:
             part.copy_(rows_in(known, binding))
         self.assign(storage, part)
         if storage == self.wholes[key_of(binding)].storages[-1]:
-            nothing = torch.empty(0, dtype=binding.spec.dtype, device="cpu")
+            nothing = torch.empty(0, dtype=binding.spec.dtype, device=self.device)
             if known is None:
                 state = self._optimizer.state[self._parameters[binding.name]]
                 state[binding.state_key] = nothing
@@ -154,10 +158,10 @@ class Holders:
 
     def _check(self, binding: Binding, spec: TensorSpec, value: torch.Tensor) -> None:
         same = tuple(value.shape) == spec.size and value.dtype == spec.dtype
-        if not same or value.device.type != "cpu":
+        if not same or value.device != self.device:
             name = ".".join(part for part in (binding.name, binding.state_key) if part)
             raise ReplayError(
-                f"{printable(name)}: expected {spec.dtype} {spec.size} on cpu as in the trace, got "
+                f"{printable(name)}: expected {spec.dtype} {spec.size} on {self.device} as in the trace, got "
                 f"{value.dtype} {tuple(value.shape)} on {value.device}.",
                 code="state_changed",
                 hint="Build a new TrainStep after changing shapes, types or devices.",
@@ -183,11 +187,11 @@ class Holders:
                 # load_state_dict replaces the whole dictionary, so it is looked up each time;
                 # before the first step there may be none.
                 tensor = self._known_state(binding)
-                return torch.empty(0, device="cpu") if tensor is None else tensor
+                return torch.empty(0, device=self.device) if tensor is None else tensor
 
             return state_tensor
         if binding.owner is Owner.GRADIENT:
-            storage, none_yet = binding.spec.storage, torch.empty(0, device="cpu")
+            storage, none_yet = binding.spec.storage, torch.empty(0, device=self.device)
             return lambda: self._gradients.get(storage, none_yet)
         path, _, attribute = binding.name.rpartition(".")
         module = model.get_submodule(path)

@@ -16,9 +16,13 @@ from typing import Protocol
 import torch
 
 from poet_core.errors import UsageError
+from poet_runtime.cuda_streams import CudaPageLock, CudaStreams
 from poet_runtime.io_lane import IoLane
+from poet_runtime.pager import Pager
 from poet_runtime.paging_directory import choose_paging_place
 from poet_runtime.paging_file import FlashOptions
+from poet_runtime.reach import Staged
+from poet_runtime.stream_pager import StreamPager
 from poet_runtime.tiers import Tier
 
 
@@ -77,8 +81,6 @@ def open_paging(
     Raises UsageError (`paging_on_ram`, ...) and ReplayError (`flash_full`, `flash_io`,
     `host_memory_full`).
     """
-    from poet_runtime.pager import Pager
-
     if device.type == "cuda":
         return _beside_a_gpu(size_bytes, directory, options, device)
     if options.tier == "host":
@@ -99,11 +101,6 @@ def _beside_a_gpu(
     options: FlashOptions,
     device: torch.device,
 ) -> Paging:
-    from poet_runtime.cuda_streams import CudaPageLock, CudaStreams
-    from poet_runtime.pager import Pager
-    from poet_runtime.reach import Staged
-    from poet_runtime.stream_pager import StreamPager
-
     streams, page_lock = CudaStreams(device), CudaPageLock()
     if options.tier == "host":
         return StreamPager(size_bytes, streams, options, page_lock)

@@ -20,9 +20,10 @@ from poet_runtime.call_facts import moved_storages
 from poet_runtime.flash_file import address_of, memory_view
 from poet_runtime.flash_layout import FlashLayout
 from poet_runtime.owners import Holders
-from poet_runtime.pager import Pager
+from poet_runtime.paging import Paging
 from poet_runtime.program import Program
 from poet_runtime.replay import lies_as, tensor_of
+from poet_runtime.torch_device import host_pieces
 from poet_runtime.wholes import Whole
 
 
@@ -35,7 +36,7 @@ class Parking:
         schedule: Schedule,
         layout: FlashLayout,
         holders: Holders,
-        pager: Pager | None,
+        pager: Paging | None,
     ) -> None:
         graph = self._graph = program.graph
         self._holders, self._pager, self._layout = holders, pager, layout
@@ -108,7 +109,7 @@ class Parking:
 
     def pieces(self, whole: Whole) -> Iterator[memoryview]:
         """The bytes of an owner's tensor while it is parked, wherever they are, without taking them
-        into RAM whole; on the I/O thread (see Pager.pieces)."""
+        into RAM whole; on the I/O thread (see Paging.pieces)."""
         if not whole.split:
             return self._pieces(*whole.storages)
         parts = (piece for storage in whole.storages for piece in self._pieces(storage))
@@ -130,9 +131,7 @@ class Parking:
             )
             yield from self._paging().pieces(storage, place, size_bytes)
             return
-        memory = self._holders.fetch(storage).untyped_storage()
-        if memory.nbytes():
-            yield memory_view(memory.data_ptr(), memory.nbytes())
+        yield from host_pieces(self._holders.fetch(storage).untyped_storage())
 
     def abandon(self) -> None:
         """After a fault: every holder that lost its value gets its shape back, filled with NaN (or
@@ -154,7 +153,7 @@ class Parking:
         spec = self._holders.bindings[storage].spec
         return tensor if lies_as(tensor, spec) else tensor_of(tensor, spec)
 
-    def _paging(self) -> Pager:
+    def _paging(self) -> Paging:
         assert self._pager is not None, "start.flash is not empty, so TrainStep made a pager"
         return self._pager
 

@@ -20,7 +20,8 @@ from poet_runtime.program import Program
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSource:
-    """What TrainStep was asked for; see there. `ram`: bytes or a text such as "512MiB"."""
+    """What TrainStep was asked for; see there. `ram`: bytes or a text such as "512MiB";
+    `machine`: the profile of what the step runs on, where no device is named."""
 
     device: str | DeviceProfile | None
     ram: str | int | None
@@ -31,6 +32,7 @@ class PlanSource:
     allowed: Allowed | None
     flash_write_bytes: int | None
     wall_seconds: float
+    machine: str = "host"
 
     @property
     def profile(self) -> DeviceProfile | None:
@@ -48,7 +50,7 @@ class PlanSource:
     @property
     def plans_for_this_machine(self) -> bool:
         """Whether a plan is to be made that wants the seconds of this machine."""
-        target = self.profile or load_device("host")
+        target = self.profile or load_device(self.machine)
         return self.plan is None and self.ram_bytes is not None and target.measured
 
     def plan_for(self, program: Program) -> tuple[Plan, Judgement]:
@@ -58,7 +60,7 @@ class PlanSource:
             return self._given(program, profile, ram_bytes)
         request = PlanRequest(
             graph=program.graph,
-            device=profile or load_device("host"),
+            device=profile or load_device(self.machine),
             ram_bytes=ram_bytes,
             time_ratio=self.time_ratio,
             flash_write_bytes=self.flash_write_bytes,
@@ -75,7 +77,7 @@ class PlanSource:
             return None
         return make_problem(
             program.graph,
-            self.profile or load_device("host"),
+            self.profile or load_device(self.machine),
             ram_bytes=self.ram_bytes,
             allowed=self.allowed,
         )
@@ -92,7 +94,7 @@ class PlanSource:
         """The user's plan, or keep-everything, judged."""
         graph = program.graph
         if self.plan is None:
-            host = load_device("host")
+            host = load_device(self.machine)
             plan = unconstrained_plan(make_problem(graph, host, ram_bytes=host.ram_bytes))
             return plan, accept(graph, plan)
         problem = None

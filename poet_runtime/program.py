@@ -19,6 +19,9 @@ from poet_core.graph import TrainingGraph
 from poet_runtime.splitting.notes import SplitNote
 from poet_runtime.step_options import StepOptions
 
+DEVICE_CONDITION = "device"
+"""Among a graph's conditions: the device of a step that was not traced for the CPU."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
@@ -121,3 +124,8 @@ class Program:
     update_rules: tuple[UpdateRule, ...] = ()
     options: StepOptions = field(default_factory=StepOptions)
     splits: tuple[SplitNote, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of the step's tensors are."""
+        return torch.device(self.graph.conditions.get(DEVICE_CONDITION, "cpu"))

@@ -22,8 +22,9 @@ from poet_core.text import printable
 from poet_runtime.call_facts import flat_specs, returns_one_tensor
 from poet_runtime.codegen import StepSource, instruction_of, write_source
 from poet_runtime.flash_layout import FlashLayout, lay_out
-from poet_runtime.pager import Pager
+from poet_runtime.paging import Paging
 from poet_runtime.program import Program, TensorSpec
+from poet_runtime.torch_device import generator_of, plain_mode
 
 Resident = dict[int, torch.Tensor]
 StepFunction = Callable[..., tuple[torch.Tensor, list[torch.Tensor]]]
@@ -59,7 +60,7 @@ class CompiledStep:
         self,
         resident: Resident,
         *,
-        pager: Pager | None = None,
+        pager: Paging | None = None,
         checked: bool = False,
         log: list[Instruction] | None = None,
     ) -> tuple[torch.Tensor, Mapping[int, torch.Tensor]]:
@@ -70,10 +71,10 @@ class CompiledStep:
         is executed. Raises ReplayError, or what an op raises.
         """
         source, function = self._variant(checked=checked, logged=log is not None)
-        lane = _Lane(pager, self.layout, self._flat)
+        lane = _Lane(pager, self.layout, self._flat, self.program.device)
         note = _noting(log) if log is not None else None
         # What the caller has switched on around the step is not part of the traced program.
-        with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        with plain_mode(self.program.device):
             loss, moved = function(resident, lane.wait, lane.page_out, lane.page_in, note)
         return loss, dict(zip(source.returned, moved, strict=True))
 
@@ -86,13 +87,14 @@ class CompiledStep:
         return known
 
     def _define(self, source: StepSource) -> StepFunction:
+        device = self.program.device
         names: dict[str, Any] = {
             **source.tables,
             "S": torch.as_strided,
             "V": view_as,
-            "E": partial(torch.empty, device="cpu"),
-            "G": torch.default_generator.get_state,
-            "H": torch.default_generator.set_state,
+            "E": partial(torch.empty, device=device),
+            "G": lambda: generator_of(device).get_state(),
+            "H": lambda state: generator_of(device).set_state(state),
             "C": self._check_outputs,
         }
         # The text is ours: write_source puts nothing into it but integers and the names above.
@@ -137,16 +139,20 @@ class CompiledStep:
 class _Lane:
     """The transfers of one step, by number, on a pager that goes on counting over steps."""
 
-    __slots__ = ("_begin", "_flat", "_pager", "_transfers")
+    __slots__ = ("_begin", "_device", "_flat", "_pager", "_transfers")
 
     def __init__(
-        self, pager: Pager | None, layout: FlashLayout, flat: Sequence[TensorSpec]
+        self,
+        pager: Paging | None,
+        layout: FlashLayout,
+        flat: Sequence[TensorSpec],
+        device: torch.device,
     ) -> None:
         if pager is None and layout.transfers:
             raise ReplayError("The schedule pages and there is no pager.", code="no_pager")
         self._pager: Any = pager  # None only where no transfer will ask for it
         self._transfers = layout.transfers
-        self._flat = flat
+        self._flat, self._device = flat, device
         self._begin = pager.tickets if pager is not None else 0
 
     def page_out(self, number: int, tensor: torch.Tensor) -> None:
@@ -157,7 +163,7 @@ class _Lane:
         # Allocated here, on the program's thread: memory is counted in program order.
         transfer = self._transfers[number]
         spec = self._flat[transfer.storage]
-        tensor = torch.empty(spec.size, dtype=spec.dtype, device="cpu")
+        tensor = torch.empty(spec.size, dtype=spec.dtype, device=self._device)
         self._pager.page_in(transfer.storage, transfer.offset, tensor)
         return tensor
 
@@ -180,7 +186,7 @@ def view_as(
     offset: int,
 ) -> torch.Tensor:
     """A tensor of another element type on the storage of `base`."""
-    return torch.empty(0, dtype=dtype, device="cpu").set_(
+    return torch.empty(0, dtype=dtype, device=base.device).set_(
         base.untyped_storage(), offset, size, stride
     )
 

@@ -28,6 +28,7 @@ from poet_runtime.flops import flops_of
 from poet_runtime.kernels import runnable, true_output
 from poet_runtime.program import TensorSpec
 from poet_runtime.subject import MODULE_KEY
+from poet_runtime.torch_device import CPU, devices_mixed
 
 # Views without alias information in their schema: "unsafe" tells autograd not to track the view.
 _UNDECLARED_VIEWS = frozenset({"aten._unsafe_view"})
@@ -37,6 +38,7 @@ _UNDECLARED_VIEWS = frozenset({"aten._unsafe_view"})
 class Lowered:
     """The program as drafts. The mappings are by the model's names."""
 
+    device: torch.device = CPU
     blocks: list[Block] = field(default_factory=list)
     drafts: list[Draft] = field(default_factory=list)
     parameters: dict[str, TensorSpec] = field(default_factory=dict)
@@ -63,7 +65,8 @@ class _Lowering:
 
     def __init__(self, joint: JointProgram) -> None:
         self._joint = joint
-        self._result = Lowered()
+        self._device = joint.device
+        self._result = Lowered(device=joint.device)
         self._values: dict[torch.fx.Node, Any] = {}
         self._specs: dict[torch.fx.Node, Any] = {}
         self._block_at: dict[int, int] = {}
@@ -105,6 +108,8 @@ class _Lowering:
     def _fresh(
         self, fake: Tensor, name: str, role: Role, *, persistent: bool = False
     ) -> TensorSpec:
+        if fake.device != self._device:
+            raise devices_mixed(f"{name} on {fake.device} in a step on {self._device}")
         storage = fake.untyped_storage()
         block = Block(name=name, size_bytes=storage.nbytes(), role=role, persistent=persistent)
         number = self._block_at[storage._cdata] = self._result.add_block(block)
@@ -138,7 +143,7 @@ class _Lowering:
             phase=Phase.BACKWARD,
             function=op,
             args=(list(fake.shape), 1.0),
-            kwargs={"dtype": fake.dtype, "device": torch.device("cpu")},
+            kwargs={"dtype": fake.dtype, "device": self._device},
             outputs=(spec,),
             flops=fake.numel(),
         )
@@ -155,8 +160,12 @@ class _Lowering:
         value = operator.attrgetter(target)(self._joint.module)
         if not isinstance(value, Tensor):
             raise _unsupported(node, f"holds a {type(value).__name__}")
+        if value.device != self._device and not value.is_meta:
+            raise devices_mixed(f"a constant of the model, {target}, on {value.device}")
         # A storage of its own: the constant may be a slice of something large.
-        fake = torch.empty_strided(value.size(), value.stride(), dtype=value.dtype, device="cpu")
+        fake = torch.empty_strided(
+            value.size(), value.stride(), dtype=value.dtype, device=self._device
+        )
         self._values[node] = fake
         name = f"constant.{len(self._result.constants)}"
         spec = self._specs[node] = self._fresh(fake, name, Role.BUFFER, persistent=True)
@@ -168,7 +177,9 @@ class _Lowering:
             raise _unsupported(node, "changes its arguments")
         args: Any = map_aggregate(node.args, self._value)
         kwargs: Any = map_aggregate(node.kwargs, self._value)
-        output = true_output(op, args, op(*args, **kwargs))
+        output = op(*args, **kwargs)
+        if self._device.type == "cpu":
+            output = true_output(op, args, output)
         declared = str(op.overloadpacket) in _UNDECLARED_VIEWS or any(
             value.alias_info is not None for value in op._schema.returns
         )
@@ -200,7 +211,9 @@ class _Lowering:
         """Where a fake kernel returns its input and the real one a copy: a storage of its own."""
         if fake.untyped_storage()._cdata not in self._block_at:
             return fake
-        return torch.empty_strided(fake.size(), fake.stride(), dtype=fake.dtype, device="cpu")
+        return torch.empty_strided(
+            fake.size(), fake.stride(), dtype=fake.dtype, device=self._device
+        )
 
     def _fill(self, node: torch.fx.Node, output: Any) -> Any:
         role = Role.GRADIENT if _phase(node) is Phase.BACKWARD else Role.ACTIVATION

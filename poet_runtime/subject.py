@@ -27,6 +27,7 @@ from torch.utils import _pytree as pytree
 
 from poet_core.errors import TraceError
 from poet_runtime.inputs import Batch, LossFunction
+from poet_runtime.torch_device import device_of
 
 MODULE_KEY = "poet_module"
 """Key of the module path in the metadata of traced nodes."""
@@ -46,11 +47,13 @@ class FakeStep(nn.Module):
     ) -> None:
         super().__init__()
         self._autocast = autocast
+        self.device = device_of(model, batch)
+        fake_device = self.device
         leaves, self._batch_form = pytree.tree_flatten(batch)
         self._leaves = leaves
         self._tensor_at = [at for at, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         self.fake_batch = tuple(
-            _faked(leaves[at], mode, f"tensor {position} of the batch")
+            _faked(leaves[at], mode, fake_device, f"tensor {position} of the batch")
             for position, at in enumerate(self._tensor_at)
         )
         self.parameter_names: dict[str, str] = {}
@@ -59,12 +62,13 @@ class FakeStep(nn.Module):
         self._whole = (_Whole(model, loss_fn),)
         for number, (name, parameter) in enumerate(model.named_parameters()):
             fake = nn.Parameter(
-                _faked(parameter, mode, f"parameter {name}"), requires_grad=parameter.requires_grad
+                _faked(parameter, mode, fake_device, f"parameter {name}"),
+                requires_grad=parameter.requires_grad,
             )
             self.register_parameter(f"p{number}", fake)
             self.parameter_names[f"p{number}"] = name
         for number, (name, buffer) in enumerate(model.named_buffers()):
-            self.register_buffer(f"b{number}", _faked(buffer, mode, f"buffer {name}"))
+            self.register_buffer(f"b{number}", _faked(buffer, mode, fake_device, f"buffer {name}"))
             self.buffer_names[f"b{number}"] = name
         _check_separate(model)
 
@@ -77,7 +81,7 @@ class FakeStep(nn.Module):
         state = {f"model.{name}": getattr(self, own) for own, name in names.items()}
         (whole,) = self._whole
         # Only the forward pass and the loss: backward() is called outside of autocast.
-        with _module_paths(whole.model), _casting(self._autocast):
+        with _module_paths(whole.model), _casting(self._autocast, self.device):
             loss = torch.func.functional_call(whole, state, (batch,))
         return _checked_loss(loss)
 
@@ -121,9 +125,9 @@ def _loss_in(output: Any) -> Any:
     return loss
 
 
-def _casting(dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+def _casting(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[Any]:
     """What is traced runs under autocast, or as it would without us."""
-    return nullcontext() if dtype is None else torch.autocast("cpu", dtype=dtype)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 @contextmanager
@@ -171,7 +175,7 @@ def _checked_loss(loss: Any) -> Tensor:
     return loss
 
 
-def _faked(tensor: Tensor, mode: FakeTensorMode, what: str) -> Tensor:
+def _faked(tensor: Tensor, mode: FakeTensorMode, device: torch.device, what: str) -> Tensor:
     """A fake tensor with the same layout in a storage of its own."""
     if tensor.layout is not torch.strided or tensor.is_complex() or tensor.is_quantized:
         kind = "complex" if tensor.is_complex() else str(tensor.layout)
@@ -180,14 +184,10 @@ def _faked(tensor: Tensor, mode: FakeTensorMode, what: str) -> Tensor:
             code="tensor_unsupported",
             hint="Use dense real tensors: sparse=False for embeddings, view_as_real for complex.",
         )
-    if tensor.device.type not in ("cpu", "meta"):
-        raise TraceError(
-            f"Expected tensors on the CPU, got {what} on {tensor.device}.",
-            code="device_unsupported",
-            hint="Move model and batch to the CPU before tracing: .cpu().",
-        )
     with mode:
-        return torch.empty_strided(tensor.size(), tensor.stride(), dtype=tensor.dtype, device="cpu")
+        return torch.empty_strided(
+            tensor.size(), tensor.stride(), dtype=tensor.dtype, device=device
+        )
 
 
 def _check_separate(model: nn.Module) -> None:

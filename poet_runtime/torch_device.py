@@ -7,7 +7,7 @@ Invariant: what is asked here of a GPU that this machine does not have is either
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -66,6 +66,19 @@ def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
     if device.type == "cuda" and not torch.cuda.is_available():
         return nullcontext()  # fake tensors; torch would warn
     return torch.autocast(device.type, enabled=False)
+
+
+def plain_mode(device: torch.device) -> AbstractContextManager[Any]:
+    """Inside, ops are what they are called: no autograd, no autocast, no inference tensors."""
+    if not (torch.is_inference_mode_enabled() or torch.is_autocast_enabled(device.type)):
+        return torch.no_grad()  # the others are off: entering them would cost as much as some ops
+    return _all_off(device)
+
+
+@contextmanager
+def _all_off(device: torch.device) -> Iterator[None]:
+    with torch.inference_mode(False), torch.no_grad(), without_autocast(device):
+        yield
 
 
 def generator_of(device: torch.device) -> torch.Generator:

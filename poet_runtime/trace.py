@@ -49,11 +49,12 @@ from poet_runtime.measure import Measurement, Measurer
 from poet_runtime.micro_batches import LastCallRule, MicroBatches, added_up, on_last_call
 from poet_runtime.optimizers import check_optimizer, places_in, rules_for, state_of
 from poet_runtime.placement import Chunk, Update, place_updates, write_backs
-from poet_runtime.program import Program, TensorSpec, UpdateRule
+from poet_runtime.program import DEVICE_CONDITION, Program, TensorSpec, UpdateRule
 from poet_runtime.splitting.notes import SplitNote
 from poet_runtime.splitting.split_pass import split_ops
 from poet_runtime.step_options import StepOptions
 from poet_runtime.storages import Lowered, lower
+from poet_runtime.torch_device import without_autocast
 from poet_runtime.update_rule import GroupRule
 
 
@@ -81,8 +82,11 @@ def trace(
     check_optimizer(optimizer)
     with unset_fake_temporarily():
         joint = export_joint(model, loss_fn, whole_batch, options.autocast)
+        if joint.device.type != "cpu":
+            # Which parts have the same bits is known of the CPU's kernels only.
+            options = replace(options, split_above_bytes=None)
         # The exported program contains autocast's casts: nothing may cast again.
-        with torch.autocast("cpu", enabled=False), torch.no_grad():
+        with without_autocast(joint.device), torch.no_grad():
             lowered = lower(joint)
             whole = _whole_step(lowered, model, optimizer, options)
             drafts, measured = _measured(
@@ -94,8 +98,9 @@ def trace(
         gated = [LastCallRule(rule, whole.micro_batches) for rule in rules]
         rules = (*gated, whole.micro_batches)
     states = whole.states
+    conditions = _conditions(model, joint.device)
     program = assembled(
-        lowered, drafts, measured, states, whole.totals, rules, _conditions(model), name, options
+        lowered, drafts, measured, states, whole.totals, rules, conditions, name, options
     )
     return replace(program, splits=whole.splits)
 
@@ -180,7 +185,7 @@ def _whole_step(
     gradients = {name: lowered.gradients[name] for name in lowered.parameters if name in trained}
     kept = {lowered.loss.storage, *(spec.storage for spec in lowered.new_buffers.values())}
     wanted = kept | {spec.storage for spec in gradients.values()}
-    drafts = pruned(exact_dropout(lowered.drafts), lowered.blocks, wanted)
+    drafts = pruned(exact_dropout(lowered.drafts, lowered.device), lowered.blocks, wanted)
     drafts, gradients = accumulated_in_place(drafts, lowered.blocks, gradients)
     drafts, gradients = laid_out(drafts, lowered.blocks, gradients, lowered.parameters)
     micro_batches: MicroBatches | None = None
@@ -287,10 +292,13 @@ def _state_spec(
     return TensorSpec(storage=storage, dtype=dtype, size=size, stride=stride)
 
 
-def _conditions(model: nn.Module) -> dict[str, str]:
+def _conditions(model: nn.Module, device: torch.device) -> dict[str, str]:
     dtypes = Counter(str(parameter.dtype) for parameter in model.parameters())
-    return {
+    conditions = {
         "threads": str(torch.get_num_threads()),
         "dtype": dtypes.most_common(1)[0][0].removeprefix("torch."),
         "torch": str(torch.__version__),
     }
+    if device.type != "cpu":
+        conditions[DEVICE_CONDITION] = str(device)
+    return conditions

@@ -43,6 +43,7 @@ from poet_runtime.running_step import RunningStep, reveal
 from poet_runtime.splitting_choice import AUTO, Split, parse_split, traced_and_planned
 from poet_runtime.step_checkpoints import StepCheckpoints
 from poet_runtime.step_options import StepOptions
+from poet_runtime.torch_device import device_of, machine_of
 from poet_runtime.wear import WearReport
 
 
@@ -62,7 +63,8 @@ class TrainStep(Closing):
                                               are limits that it must keep
         none of them                          everything is kept
 
-    `device` is a name or a profile; a budget without one is for this machine ("host"). `program`: a
+    `device` is a name or a profile; a budget without one is for this machine ("host", or "cuda"
+    where model and batch are on a GPU: the budget is of its memory then). `program`: a
     trace of exactly this step, to save tracing again (its update rules count steps, so two models
     never share one); `name`: what a new trace is called.
     `clip_norm`, `clip_value`: gradients are clipped before the optimizer's step (`StepOptions`).
@@ -118,7 +120,7 @@ class TrainStep(Closing):
         source = PlanSource(
             device=device, ram=ram, plan=plan, planner=planner, time_ratio=time_ratio,
             objective=objective, allowed=allowed, flash_write_bytes=flash_write_bytes,
-            wall_seconds=wall_seconds,
+            wall_seconds=wall_seconds, machine=machine_of(device_of(model, batch)),
         )  # fmt: skip
         options = StepOptions(
             clip_norm=clip_norm, clip_value=clip_value, accumulate=accumulate, autocast=autocast

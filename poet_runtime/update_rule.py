@@ -129,18 +129,23 @@ class CountingRule(GroupRule):
         self._unborn.clear()
 
     def store(self, optimizer: Any) -> None:
-        dtype = step_dtype(fused=self.structure.get("fused", False))
+        fused = self.structure.get("fused", False)
+        dtype = step_dtype(fused=fused)
         self._unmake(optimizer, self._unborn)
         group = self._group(optimizer)
         for name, count in self._steps.items():
             if name in self._unborn:
                 continue
-            state = optimizer.state[group["params"][self._positions[name]]]
+            parameter = group["params"][self._positions[name]]
+            state = optimizer.state[parameter]
             step = state.get("step")
             if isinstance(step, Tensor):
                 step.fill_(count)
             else:
-                state["step"] = torch.tensor(count, dtype=dtype)
+                # Fused kernels read the count where the parameter is.
+                state["step"] = torch.tensor(
+                    count, dtype=dtype, device=parameter.device if fused else "cpu"
+                )
 
 
 def step_dtype(*, fused: bool) -> torch.dtype:

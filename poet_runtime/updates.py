@@ -129,7 +129,7 @@ class AdamRule(CountingRule):
             [exp_avg],
             [exp_avg_sq],
             [],
-            [torch.tensor(count, dtype=step_dtype(fused=True))],
+            [torch.full((), count, dtype=step_dtype(fused=True), device=parameter.device)],
             amsgrad=False,
             **{key: numbers[key] for key in ("lr", "beta1", "beta2", "weight_decay", "eps", "maximize")},
         )  # fmt: skip

@@ -9,6 +9,7 @@ found as JSON. The registration is for good, hence the process.
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -150,11 +151,11 @@ def main() -> None:
         found["traces"][build.__name__] = [described(there), described(here)]
     for build in (mlp_momentum, convolution, tied):
         found["same_bits"][build.__name__] = same_bits(build)
-    found["mixed"] = refusal(lambda m, l, o, _fake, real: (m, l, o, real))
-    found["elsewhere"] = refusal(lambda m, l, o, fake, _: (Elsewhere(m), l, o, fake))
+    found["mixed"] = refusal(lambda m, f, o, _fake, real: (m, f, o, real))
+    found["elsewhere"] = refusal(lambda m, f, o, fake, _: (Elsewhere(m), f, o, fake))
     torch_device.SUPPORTED = ("cpu", "cuda")
-    found["unsupported"] = refusal(lambda m, l, o, fake, _: (m, l, o, fake))
-    print(json.dumps(found))
+    found["unsupported"] = refusal(lambda m, f, o, fake, _: (m, f, o, fake))
+    sys.stdout.write(json.dumps(found))
 
 
 if __name__ == "__main__":
