@@ -10,9 +10,8 @@ dtype or shape, or one that shares memory with an operand, is an error.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,8 +24,7 @@ from poet_core.errors import TraceError
 from poet_runtime.drafts import Draft, map_specs, specs_in
 from poet_runtime.kernels import AsTraced, lies_as
 from poet_runtime.program import TensorSpec
-
-_TIMED_RUNS = 3  # the median of three survives one interruption
+from poet_runtime.timing import OpTimer, kept_memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,13 +42,14 @@ class Measurer:
 
     def __init__(self, sizes: Sequence[int], *, seconds: bool = False) -> None:
         self._sizes = sizes
-        self._seconds = seconds
+        self._timer = OpTimer(sum(sizes)) if seconds else None
 
     def measure(self, draft: Draft) -> Measurement:
         """Measure one op. Raises TraceError (`output_differs`) where the trace is wrong about it."""
         sizes = {storage: self._sizes[storage] for storage in draft.operands + draft.writes}
         alone = _on_what_it_touches(draft, sizes)
-        key = (_signature(alone, sizes), self._seconds, torch.get_num_threads())
+        cold = self._timer.cold if self._timer else None
+        key = (_signature(alone, sizes), cold, torch.get_num_threads())
         if key not in _KNOWN:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 _KNOWN[key] = self._run(alone, sizes)
@@ -64,13 +63,15 @@ class Measurer:
         lies_otherwise = not self._check_outputs(draft, operands, function(*args, **kwargs))
         if lies_otherwise:
             function = AsTraced(function, draft.outputs)
-        # Twice, because a first run may fill caches; what it allocates besides is workspace too.
-        peak = max(allocator_peak(lambda: function(*args, **kwargs)) for _ in range(2))
         kept = sum(sizes[storage] for storage in draft.writes)
+        timer, seconds = self._timer, None
+        with kept_memory() if timer else nullcontext():
+            # Twice, because a first run may fill caches; what it allocates besides is workspace too.
+            peak = max(allocator_peak(lambda: function(*args, **kwargs)) for _ in range(2))
+            if timer is not None:
+                seconds = timer.seconds(lambda: function(*args, **kwargs))
         return Measurement(
-            workspace_bytes=max(0, peak - kept),
-            seconds=_median_seconds(lambda: function(*args, **kwargs)) if self._seconds else None,
-            lies_otherwise=lies_otherwise,
+            workspace_bytes=max(0, peak - kept), seconds=seconds, lies_otherwise=lies_otherwise
         )
 
     def _check_outputs(self, draft: Draft, operands: Mapping[int, Tensor], returned: Any) -> bool:
@@ -173,15 +174,6 @@ def _filled(size_bytes: int, dtype: torch.dtype, generator: torch.Generator) -> 
     if dtype.is_floating_point and dtype.itemsize > 1:
         return torch.rand(count, dtype=dtype, device="cpu", generator=generator)
     return torch.zeros(count, dtype=dtype, device="cpu")
-
-
-def _median_seconds(call: Callable[[], object]) -> float:
-    taken: list[float] = []
-    for _ in range(_TIMED_RUNS):
-        begin = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken)
 
 
 def _signature(draft: Draft, sizes: Mapping[int, int]) -> str:

@@ -1,0 +1,86 @@
+"""Op seconds are those of a warm allocator, of this thread, and of operands that the cache lost."""
+
+from __future__ import annotations
+
+import resource
+import threading
+import time
+
+import pytest
+import torch
+
+from poet_runtime import timing
+from poet_runtime.timing import OpTimer, kept_memory, last_cache_bytes
+
+LARGE = 64 * 2**20 // 4  # above every size that libc keeps by itself
+
+
+def _faults_of(call: object) -> int:
+    assert callable(call)
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    call()
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+
+
+@pytest.mark.skipif(timing._tunable_libc() is None, reason="no glibc whose memory can be kept")
+def test_a_large_output_is_faulted_in_once_and_given_back_afterwards() -> None:
+    def make() -> None:
+        torch.zeros(LARGE)
+
+    make()
+    alone = _faults_of(make)
+    with kept_memory():
+        make()
+        kept = _faults_of(make)
+    again = _faults_of(make)
+    assert kept * 10 < alone
+    assert kept * 10 < again
+
+
+def test_a_user_who_tuned_libc_keeps_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=1048576")
+    assert timing._tunable_libc() is None
+    with kept_memory():
+        pass
+
+
+def test_with_one_thread_what_others_do_does_not_count() -> None:
+    def work() -> None:
+        time.sleep(0.02)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert OpTimer(0).seconds(work) < 0.01
+        torch.set_num_threads(2)
+        assert OpTimer(0).seconds(work) >= 0.02
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_cache_is_swept_for_steps_that_do_not_fit_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    swept: list[int] = []
+    monkeypatch.setattr(timing, "_sweep", swept.append)
+    assert last_cache_bytes() > 0
+    OpTimer(last_cache_bytes()).seconds(lambda: None)
+    assert not swept
+    OpTimer(last_cache_bytes() + 1).seconds(lambda: None)
+    assert swept == [last_cache_bytes()] * 3
+
+
+def test_timing_may_be_asked_from_any_thread() -> None:
+    failed: list[BaseException] = []
+
+    def other() -> None:
+        try:
+            with kept_memory():
+                assert OpTimer(0).seconds(lambda: torch.zeros(1000)) >= 0
+        except BaseException as error:  # noqa: BLE001 - seen by the test below
+            failed.append(error)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert not failed
