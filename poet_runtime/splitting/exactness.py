@@ -1,7 +1,7 @@
 """Are the bits the same? Drafts run before and after a rewrite, on random data of the true shapes.
 
-Floats are uniform in [-4, 4), so that signs, sums and exponentials all matter; integers are what
-the rule says is valid. Only digests of the first run's results are held while the second runs.
+Floats are uniform around zero, in a range in which signs, sums and exponentials all matter;
+integers are what the rule says is valid. Only digests of the first run's results are held while the second runs.
 Invariant: a pair that was compared once, by shapes, layouts and constants, is not compared again.
 """
 
@@ -19,8 +19,6 @@ from poet_runtime.drafts import Draft, map_specs, specs_in
 from poet_runtime.kernels import AsTraced
 from poet_runtime.measure import tensor_of
 
-_RANGE = 4.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Integers:
@@ -31,10 +29,12 @@ class Integers:
 
 
 class Exactness:
-    """Compares drafts with their replacement. `sizes`: bytes of each storage, by number."""
+    """Compares drafts with their replacement. `sizes`: bytes of each storage, by number;
+    `range_of_floats`: the largest absolute value of an operand."""
 
-    def __init__(self, sizes: Sequence[int]) -> None:
+    def __init__(self, sizes: Sequence[int], *, range_of_floats: float = 4.0) -> None:
         self._sizes = sizes
+        self._range = range_of_floats
 
     def same_bits(
         self,
@@ -45,7 +45,8 @@ class Exactness:
     ) -> bool:
         """Whether both leave the same bits. `results`: storages that are needed afterwards, by
         their number in `before`, with their number in `after`; `integers`: by storage."""
-        key = (self._form(before, after, results), repr(integers), torch.get_num_threads())
+        form = self._form(before, after, results, integers)
+        key = (form, self._range, torch.get_num_threads())
         if key not in _KNOWN:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 expected = self._run(before, before, list(results), integers)
@@ -63,7 +64,7 @@ class Exactness:
         """Digests of the results, and of the generator's state."""
         generator = torch.Generator("cpu").manual_seed(0)
         memory = {
-            storage: _filled(self._sizes[storage], dtype, integers.get(storage), generator)
+            storage: self._filled(storage, dtype, integers.get(storage), generator)
             for storage, dtype in _begins_with(original).items()
         }
         torch.manual_seed(1)
@@ -76,8 +77,32 @@ class Exactness:
         digests = [_digest(memory[storage], self._sizes[storage]) for storage in results]
         return [*digests, hashlib.sha256(torch.get_rng_state().numpy().data).hexdigest()]
 
+    def _filled(
+        self,
+        storage: int,
+        dtype: torch.dtype,
+        integers: Integers | None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        count = self._sizes[storage] // dtype.itemsize
+        values = torch.empty(count, dtype=dtype, device="cpu")
+        if dtype.is_floating_point:
+            return values.uniform_(-self._range, self._range, generator=generator)
+        if dtype is torch.bool:
+            return values.random_(0, 2, generator=generator)
+        if integers is None:
+            return values.zero_()
+        values.random_(0, max(1, integers.below), generator=generator)
+        if integers.also is not None:
+            values[::3] = integers.also
+        return values
+
     def _form(
-        self, before: Sequence[Draft], after: Sequence[Draft], results: Mapping[int, int]
+        self,
+        before: Sequence[Draft],
+        after: Sequence[Draft],
+        results: Mapping[int, int],
+        integers: Mapping[int, Integers],
     ) -> str:
         """Equal for pairs that do the same work: storages by order of appearance."""
         local: dict[int, int] = {}
@@ -89,8 +114,10 @@ class Exactness:
             for draft in (*before, *after)
             for moved in (draft.renumbered(local),)
         ]
+        compared = [(local[one], local[other]) for one, other in results.items()]
+        valid = {local[storage]: values for storage, values in integers.items()}
         sizes = [self._sizes[storage] for storage in local]
-        return repr((len(before), forms, [(local[a], local[b]) for a, b in results.items()], sizes))
+        return repr((len(before), forms, compared, valid, sizes))
 
 
 _KNOWN: dict[Any, bool] = {}
@@ -119,22 +146,6 @@ def _execute(draft: Draft, memory: dict[int, Tensor]) -> None:
     for spec, output in zip(draft.outputs, outputs, strict=True):
         if spec is not None:
             memory[spec.storage] = output
-
-
-def _filled(
-    size_bytes: int, dtype: torch.dtype, integers: Integers | None, generator: torch.Generator
-) -> Tensor:
-    values = torch.empty(size_bytes // dtype.itemsize, dtype=dtype, device="cpu")
-    if dtype.is_floating_point:
-        return values.uniform_(-_RANGE, _RANGE, generator=generator)
-    if dtype is torch.bool:
-        return values.random_(0, 2, generator=generator)
-    if integers is None:
-        return values.zero_()
-    values.random_(0, max(1, integers.below), generator=generator)
-    if integers.also is not None:
-        values[::3] = integers.also
-    return values
 
 
 def _digest(tensor: Tensor, size_bytes: int) -> str:

@@ -59,7 +59,8 @@ def contiguous(spec: TensorSpec) -> bool:
     return spec.offset == 0 and step > 0
 
 
-def _rows(spec: TensorSpec) -> int:
+def rows_in_chunk(spec: TensorSpec) -> int:
+    """Rows (of the last dimension) that a piece has."""
     return max(1, CHUNK_BYTES // (spec.size[-1] * spec.dtype.itemsize))
 
 
@@ -74,7 +75,7 @@ def _softmax(draft: Draft, _makers: Makers) -> Sequence[Rewrite]:
         return ()
     log = draft.kind == str(_aten._log_softmax.default)
     function = row_chunks.log_softmax_ if log else row_chunks.softmax_
-    return (Rewrite(function=function, args=(values, _rows(values)), target=values),)
+    return (Rewrite(function=function, args=(values, rows_in_chunk(values)), target=values),)
 
 
 def _softmax_backward(draft: Draft, makers: Makers) -> Sequence[Rewrite]:
@@ -85,7 +86,9 @@ def _softmax_backward(draft: Draft, makers: Makers) -> Sequence[Rewrite]:
         return ()
     log = draft.kind == str(_aten._log_softmax_backward_data.default)
     function = row_chunks.log_softmax_backward_ if log else row_chunks.softmax_backward_
-    plain = Rewrite(function=function, args=(gradient, output, _rows(gradient)), target=gradient)
+    plain = Rewrite(
+        function=function, args=(gradient, output, rows_in_chunk(gradient)), target=gradient
+    )
     return (*_cross_entropy_backward(gradient, output, makers), plain) if log else (plain,)
 
 
@@ -112,7 +115,7 @@ def _cross_entropy_backward(
             reduction,
             ignore_index,
             total_weight,
-            _rows(values),
+            rows_in_chunk(values),
         ),
         target=values,
         absorbs=(position,),

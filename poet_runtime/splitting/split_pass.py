@@ -19,19 +19,22 @@ from poet_runtime.drafts import Block, Draft, specs_in
 from poet_runtime.measure import Measurer
 from poet_runtime.program import TensorSpec
 from poet_runtime.splitting.exactness import Exactness
+from poet_runtime.splitting.head_pass import tile_heads
 from poet_runtime.splitting.notes import SplitNote
 from poet_runtime.splitting.rules import RULES, Rewrite, contiguous
 from poet_runtime.splitting.uses import Uses
 
 
 def split_ops(
-    drafts: Sequence[Draft], blocks: Sequence[Block], kept: Collection[int], above_bytes: int
+    drafts: Sequence[Draft], blocks: list[Block], kept: Collection[int], above_bytes: int
 ) -> tuple[list[Draft], tuple[SplitNote, ...]]:
     """The drafts, those that need more than `above_bytes` at once rewritten where that is exact.
 
     `kept`: transient storages that are read after the step. Runs each distinct op that it rewrites,
-    and its rewrite, on random data."""
-    return _Splitting(drafts, blocks, kept, above_bytes).run()
+    and its rewrite, on random data. Appends storages to `blocks`."""
+    tiled, of_heads = tile_heads(drafts, blocks, kept, above_bytes)
+    rewritten, notes = _Splitting(tiled, blocks, kept, above_bytes).run()
+    return rewritten, of_heads + notes
 
 
 class _Splitting:

@@ -107,10 +107,10 @@ def test_batch_norm_backward_by_channels(
 ) -> None:
     size = (images, channels, side, side)
     values, gradient = torch.randn(size), torch.randn(size)
-    weight, *statistics = (torch.rand(channels) + 0.5 for _ in range(5))
-    scale = weight if affine else None
-    args: Any = (
-        gradient, values, scale, *statistics, training, 1e-5, [True, affine, affine],
+    weight, mean, var, seen_mean, seen_var = (torch.rand(channels) + 0.5 for _ in range(5))
+    args = (
+        gradient, values, weight if affine else None, mean, var, seen_mean, seen_var, training,
+        1e-5, [True, affine, affine],
     )  # fmt: skip
     expected = _aten.native_batch_norm_backward.default(*args)
     found = map_chunks.batch_norm_backward_(*args, piece)
