@@ -11,14 +11,14 @@ of these steps.
 
 A gradient's error is the largest relative error of any parameter's after the first step, against
 eager's; "same bits" means all of the state after all steps. `replay_fault` shows why the memory
-budget of torch.compile differs. With `--small` the same on small models, in a few minutes and judged
-by the bits only; nothing is kept then without `--out`.
+budget of torch.compile differs. With `--small` the same on small models, compiled by aot_eager,
+planned in seconds, and judged by the bits only; nothing is kept then without `--out`.
 
 Each method's row goes into results/replay.json when it is measured (whatever was there of the same
-model and method is replaced), the table into replay.md, the picture into replay.svg; `--plot-only`
-draws both from what is kept. Needs root, or a delegated memory group, and a C compiler; without one
-it says so and ends with 0. Exit status 1 where ours differs from eager by a bit, or is slower than
-an alternative at its peak.
+model and method is replaced), the table into replay.md, the picture into replay.svg; `--missing`
+measures what is not there yet, `--plot-only` draws both from what is there. Needs root, or a delegated memory group, and a C compiler; without one
+it says so and ends with 0. Exit status 1 where ours differs from eager by a bit, is slower than an
+alternative at its peak or has no step there, or where an alternative could not be measured.
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ _ALIVE = 2  # of ours: what they hold is another's memory
 def main(arguments: list[str] | None = None) -> int:
     """Measure, keep, print, and say by the exit status whether ours was exact and ahead."""
     given = _parser().parse_args(arguments)
-    keep = given.out is not None or not given.small
-    store = Store(given.out)
+    store = Store(given.out, kept=given.out is not None or not given.small)
     if given.plot_only:
         store.draw()
         print(table(store))
@@ -67,25 +66,46 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Nothing measured: {reason}")
         return 0
     torch.set_num_threads(1)
-    for name in given.model or SUBJECTS:
-        methods = [EAGER, *(method for method in given.method or METHODS if method != EAGER)]
-        with ExitStack() as exits:
-            duel = _Duel(name, given.steps, library, exits, small=given.small)
-            for method in methods:
-                row = duel.measure(method)
-                store.put(row)
-                print(row.line(), flush=True)
-                if keep:
-                    store.write()
-    if not given.method:
+    found: list[str] = []
+    try:
+        for model in given.model or SUBJECTS:
+            found += _measure(model, given, library, store)
+    except ReplayError as reason:  # eager's: without it there is nothing to compare with
+        print(f"Not measured: {reason}")
+        return 0 if reason.code == "no_cgroup" else 1
+    if not given.method and not (given.missing and store.fault):
         store.fault = measure_fault(quick=given.small)
-        if keep:
-            store.write()
+        store.write()
     print(table(store))
-    found = complaints(store.measured, judge_time=not given.small)
+    found += complaints(store.measured, judge_time=not given.small)
     for complaint in found:
         print(complaint)
     return 1 if found else 0
+
+
+def _measure(model: str, given: argparse.Namespace, library: Path, store: Store) -> list[str]:
+    """Measures eager and the methods asked for; a sentence for each that could not be."""
+    methods = [method for method in given.method or METHODS if method != EAGER]
+    if given.missing:
+        methods = [method for method in methods if not store.has(model, method)]
+        if not methods and store.has(model, EAGER):
+            return []
+    failures: list[str] = []
+    with ExitStack() as exits:
+        duel = _Duel(model, given.steps, library, exits, small=given.small)
+        for method in (EAGER, *methods):
+            try:
+                row = duel.measure(method)
+            except ReplayError as error:
+                if method == EAGER:
+                    raise
+                failures.append(f"{model}, {method}: not measured: {error}")
+                print(failures[-1], flush=True)
+                continue
+            store.put(row)
+            store.write()
+            print(row.line(), flush=True)
+    return failures
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", action="append", choices=tuple(SUBJECTS))
     parser.add_argument("--method", action="append", choices=tuple(METHODS))
     parser.add_argument("--steps", type=int, default=3, help="measured steps, after a first one")
+    parser.add_argument("--missing", action="store_true", help="only rows that are not kept yet")
     parser.add_argument("--small", action="store_true", help="small models, to try it out")
     parser.add_argument("--out", type=Path, help="folder of the results (default: results/)")
     parser.add_argument("--plot-only", action="store_true", help="draw what is kept")
@@ -114,6 +135,7 @@ class _Duel:
         folder = exits.enter_context(tempfile.TemporaryDirectory(prefix="replay-"))
         self._reference = Path(folder) / "gradients.pt"
         self._eager: list[str] = []  # losses, then the state's fingerprint
+        self._random = False
         self._planner: Planner | None = None
         self._ours: list[Ours] = []
 
@@ -127,25 +149,29 @@ class _Duel:
             seconds = [other.run()]
             cap_bytes = other.peak_bytes()
             ours, refused = self._ours_under(cap_bytes)
-            own = [] if ours is None else [ours.run()]
-            for _ in range(self._steps - 1):
-                seconds.append(other.run())
-                own += [] if ours is None else [ours.run()]
+            own: list[float] = []
+            for turn in range(self._steps):
+                if turn:
+                    seconds.append(other.run())
+                if ours is not None:
+                    refused = self._turn(ours, own)
+                    ours = None if refused else ours
             peak_bytes = other.peak_bytes()
             bits = other.fingerprint()
         finally:
             other.close()
         if method == EAGER:
-            self._eager = [*other.losses, bits]
+            self._eager, self._random = [*other.losses, bits], other.random
         return Row(
             model=self._model,
             small=self._small,
             method=method,
-            compiler=compiler() if METHODS[method].budget is not None else "",
+            compiler="" if METHODS[method].budget is None else compiler(small=self._small),
             steps=self._steps,
             peak_bytes=peak_bytes,
             seconds=statistics.median(seconds),
             gradient_error=error,
+            random=self._random,
             same_losses=other.losses == self._eager[:-1],
             same_bits=bits == self._eager[-1],
             ours=None if ours is None else self._ours_row(ours, own, statistics.median(seconds)),
@@ -177,6 +203,15 @@ class _Duel:
             return None, f"{error} [{error.code}]"
         self._ours.append(ours)
         return ours, ""
+
+    def _turn(self, ours: Ours, seconds: list[float]) -> str:
+        """A step of ours; why there is none any more, or ""."""
+        try:
+            seconds.append(ours.run())
+        except PoetError as error:
+            self._ours.remove(ours)
+            return f"{error} [{error.code}]"
+        return ""
 
     def _ours_row(self, ours: Ours, seconds: list[float], others_seconds: float) -> OursRow:
         peak_bytes = ours.peak_bytes()  # before the state is read: that is not training's

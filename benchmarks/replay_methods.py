@@ -13,6 +13,7 @@ random numbers of its own.
 
 from __future__ import annotations
 
+import inspect
 import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -67,9 +68,11 @@ class OptimizerInBackward:
 
     def __init__(self, model: nn.Module, whole: torch.optim.Optimizer) -> None:
         self._whole = whole
-        self.parts = {
-            parameter: type(whole)([parameter], **whole.defaults)
-            for parameter in model.parameters()
+        kind: Any = type(whole)
+        taken = inspect.signature(kind).parameters  # AdamW keeps a default that it does not take
+        options = {name: value for name, value in whole.defaults.items() if name in taken}
+        self.parts: dict[nn.Parameter, torch.optim.Optimizer] = {
+            parameter: kind([parameter], **options) for parameter in model.parameters()
         }
         for parameter in self.parts:
             parameter.register_post_accumulate_grad_hook(self._update)  # type: ignore[no-untyped-call]
@@ -115,7 +118,8 @@ def _through(blocks: Sequence[nn.Module], states: Tensor) -> Tensor:
 class Trainer:
     """A step under a method: call it. `model` and `optimizer()` hold what it has trained."""
 
-    def __init__(self, step: Step, blocks: str, method: Method) -> None:
+    def __init__(self, step: Step, blocks: str, method: Method, backend: str | None = None) -> None:
+        """`backend`: of torch.compile, if the method has one (default: the best here)."""
         self.model, loss_fn, self._optimizer, self._batch = step
         self._in_backward = (
             OptimizerInBackward(self.model, self._optimizer) if method.in_backward else None
@@ -126,7 +130,7 @@ class Trainer:
             self.model.__dict__[blocks] = Segments(held, method.segments(len(held)))
         self._loss = _whole_loss(self.model, loss_fn)
         if method.budget is not None:
-            self._loss = compiled(self._loss, method.budget)
+            self._loss = compiled(self._loss, method.budget, backend or compiler())
         self._disk = SavedOnDisk(self.model.parameters()) if method.disk else None
 
     def __call__(self) -> float:
@@ -161,19 +165,20 @@ def _whole_loss(model: nn.Module, loss_fn: LossFunction) -> Callable[[Batch], Te
     return loss
 
 
-def compiler() -> str:
-    """The best of torch.compile's backends here: inductor writes C++."""
-    return "inductor" if any(map(shutil.which, ("g++", "clang++"))) else "aot_eager"
+def compiler(*, small: bool = False) -> str:
+    """The best of torch.compile's backends here: inductor writes C++, which takes a minute."""
+    found = any(map(shutil.which, ("g++", "clang++")))
+    return "inductor" if found and not small else "aot_eager"
 
 
 def compiled(
-    loss: Callable[[Batch], Tensor], budget: float, backend: str | None = None
+    loss: Callable[[Batch], Tensor], budget: float, backend: str
 ) -> Callable[[Batch], Tensor]:
     """Model and loss as one graph, its activations chosen for the budget."""
     import torch._functorch.config as functorch_config
 
     functorch_config.activation_memory_budget = budget
     answer: Callable[[Batch], Tensor] = torch.compile(
-        loss, backend=backend or compiler(), dynamic=False, fullgraph=True
+        loss, backend=backend, dynamic=False, fullgraph=True
     )
     return answer

@@ -20,6 +20,7 @@ class Other:
 
     def __init__(self, model: str, method: str, *, small: bool) -> None:
         self.losses: list[str] = []
+        self.random = False  # whether a step draws from the generator
         self._exits = ExitStack()
         try:
             self._group = self._exits.enter_context(memory_cgroup(None))
@@ -53,6 +54,7 @@ class Other:
         """One step; its seconds."""
         answer = self._ask({"do": "step"})
         self.losses.append(answer["loss"])
+        self.random = answer["random"]
         return float(answer["seconds"])
 
     def save(self, path: Path) -> None:

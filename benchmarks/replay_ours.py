@@ -21,7 +21,7 @@ from poet_runtime.splitting_choice import AUTO, traced_and_planned
 from poet_runtime.step_options import StepOptions
 from poet_runtime.trace import trace
 
-_PLANNING_SECONDS = 30.0
+_PLANNING_SECONDS, _SMALL_PLANNING_SECONDS = 30.0, 4.0
 
 
 class Planner:
@@ -43,7 +43,7 @@ class Planner:
             objective=Objective.TIME,
             allowed=None,
             flash_write_bytes=None,
-            wall_seconds=_PLANNING_SECONDS,
+            wall_seconds=_SMALL_PLANNING_SECONDS if self._small else _PLANNING_SECONDS,
         )
         program, plan, _ = traced_and_planned(self._trace, source, AUTO)
         model, _, optimizer, batch = self._subject.build(small=self._small)

@@ -32,7 +32,7 @@ class OursRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """A method on a model. `compiler`: torch.compile's backend, or "". `refused`: why ours has no
-    step under the method's peak, or ""."""
+    step under the method's peak, or "". `random`: eager draws random numbers."""
 
     model: str
     small: bool
@@ -42,6 +42,7 @@ class Row:
     peak_bytes: int
     seconds: float
     gradient_error: float
+    random: bool
     same_losses: bool
     same_bits: bool
     ours: OursRow | None
@@ -73,14 +74,19 @@ class Row:
 class Store:
     """The rows kept in a folder under a name, and those measured now."""
 
-    def __init__(self, folder: Path | None = None, name: str = "replay") -> None:
-        self._path = (folder or RESULTS) / f"{name}.json"
-        kept: dict[str, Any] = {"rows": [], "fault": []}
-        if self._path.exists():
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
-        self._rows = {(row.model, row.method): row for row in map(_row, kept["rows"])}
-        self.fault = [Fault(**row) for row in kept["fault"]]
+    def __init__(self, folder: Path | None = None, *, kept: bool = True) -> None:
+        """`kept`: read what is there, and write."""
+        self._path, self._kept = (folder or RESULTS) / "replay.json", kept
+        found: dict[str, Any] = {"rows": [], "fault": []}
+        if kept and self._path.exists():
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+        self._rows = {(row.model, row.method): row for row in map(_row, found["rows"])}
+        self.fault = [Fault(**row) for row in found["fault"]]
         self.measured: list[Row] = []
+
+    def has(self, model: str, method: str) -> bool:
+        """Whether there is such a row."""
+        return (model, method) in self._rows
 
     @property
     def rows(self) -> list[Row]:
@@ -94,7 +100,9 @@ class Store:
         self.measured.append(row)
 
     def write(self) -> None:
-        """Rows, table and picture."""
+        """Rows, table and picture, where they are kept."""
+        if not self._kept:
+            return
         document = {
             "rows": [asdict(row) for row in self.rows],
             "fault": [asdict(row) for row in self.fault],
@@ -188,8 +196,8 @@ def _notes(store: Store) -> list[str]:
 def _bits(row: Row) -> str:
     if row.same_bits:
         return "as eager"
-    if row.compiler and not row.same_losses:
-        return "other random numbers" if row.compiler == "inductor" else "other"
+    if row.compiler == "inductor" and row.random and not row.same_losses:
+        return "other random numbers"
     return "gradients as eager" if row.gradient_error == 0 else "other"
 
 

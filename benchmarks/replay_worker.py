@@ -4,7 +4,7 @@
 
 Each line that it reads asks for something, each line that it writes answers, in JSON:
 
-    {"do": "step"}                -> loss (hexadecimal), seconds
+    {"do": "step"}                -> loss (hexadecimal), seconds, whether it drew random numbers
     {"do": "save", "path"}        the gradients of the step just made, for others to compare
     {"do": "compare", "path"}     -> error, against saved ones
     {"do": "fingerprint"}         -> fingerprint of the whole state
@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.replay_methods import METHODS, Trainer
+from benchmarks.replay_methods import METHODS, Trainer, compiler
 from benchmarks.replay_models import SEED, SUBJECTS
 from poet_runtime.fingerprint import fingerprint
 
@@ -66,7 +66,8 @@ def main(arguments: list[str]) -> int:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # output is for answers: what anyone prints goes to the error output
     torch.set_num_threads(1)
-    trainer = Trainer(subject.build(small="--small" in arguments), subject.blocks, method)
+    small = "--small" in arguments
+    trainer = Trainer(subject.build(small=small), subject.blocks, method, compiler(small=small))
     torch.manual_seed(SEED)
     for line in sys.stdin:
         answers.write(json.dumps(_answer(trainer, json.loads(line))) + "\n")
@@ -76,9 +77,11 @@ def main(arguments: list[str]) -> int:
 
 def _answer(trainer: Trainer, message: Mapping[str, Any]) -> dict[str, Any]:
     if message["do"] == "step":
-        begin = time.perf_counter()
+        before, begin = torch.get_rng_state(), time.perf_counter()
         loss = trainer()
-        return {"loss": loss.hex(), "seconds": time.perf_counter() - begin}
+        seconds = time.perf_counter() - begin
+        random = not torch.equal(before, torch.get_rng_state())
+        return {"loss": loss.hex(), "seconds": seconds, "random": random}
     optimizer = trainer.optimizer()
     if message["do"] == "save":
         torch.save(first_moments(trainer.model, optimizer), Path(message["path"]))
