@@ -124,5 +124,6 @@ def same_wishes(source: PlanSource, options: StepOptions, split: Split) -> dict[
     common = {
         item.name: getattr(part, item.name) for part in (wishes, options) for item in fields(part)
     }
-    del common["split_above_bytes"]  # what `split` becomes is each shape's own
+    # What `split` becomes is each shape's own, and the machine is the same.
+    del common["split_above_bytes"], common["machine"]
     return common | {"split": split}
