@@ -21,10 +21,12 @@ from torch._C._autograd import _disable_profiler_legacy, _enable_profiler_legacy
 from torch._C._profiler import ProfilerConfig, ProfilerState, _ExperimentalConfig
 
 from poet_core.errors import TraceError
+from poet_runtime.cuda_measure import CudaTimer, cuda_peak
 from poet_runtime.drafts import Draft, map_specs, specs_in
 from poet_runtime.kernels import AsTraced, lies_as
 from poet_runtime.program import TensorSpec
 from poet_runtime.timing import OpTimer, kept_memory
+from poet_runtime.torch_device import CPU, keeping_generators
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,25 +40,29 @@ class Measurement:
 
 
 class Measurer:
-    """Measures drafts; equal ones once. `sizes`: bytes of each storage."""
+    """Measures drafts on a device; equal ones once. `sizes`: bytes of each storage."""
 
-    def __init__(self, sizes: Sequence[int], *, seconds: bool = False) -> None:
-        self._sizes = sizes
-        self._timer = OpTimer(sum(sizes)) if seconds else None
+    def __init__(
+        self, sizes: Sequence[int], *, seconds: bool = False, device: torch.device = CPU
+    ) -> None:
+        self._sizes, self._device = sizes, device
+        self._timer: OpTimer | CudaTimer | None = None
+        if seconds:
+            self._timer = OpTimer(sum(sizes)) if device == CPU else CudaTimer(device)
 
     def measure(self, draft: Draft) -> Measurement:
         """Measure one op. Raises TraceError (`output_differs`) where the trace is wrong about it."""
         sizes = {storage: self._sizes[storage] for storage in draft.operands + draft.writes}
         alone = _on_what_it_touches(draft, sizes)
         cold = self._timer.cold if self._timer else None
-        key = (_signature(alone, sizes), cold, torch.get_num_threads())
+        key = (_signature(alone, sizes), cold, torch.get_num_threads(), self._device)
         if key not in _KNOWN:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
+            with keeping_generators(self._device), torch.no_grad():
                 _KNOWN[key] = self._run(alone, sizes)
         return _KNOWN[key]
 
     def _run(self, draft: Draft, sizes: Mapping[int, int]) -> Measurement:
-        operands = _operands(draft, sizes)
+        operands = _operands(draft, sizes, self._device)
         args = map_specs(lambda spec: tensor_of(spec, operands[spec.storage]), draft.args)
         kwargs = map_specs(lambda spec: tensor_of(spec, operands[spec.storage]), dict(draft.kwargs))
         function = draft.function
@@ -67,12 +73,15 @@ class Measurer:
         timer, seconds = self._timer, None
         with kept_memory() if timer else nullcontext():
             # Twice, because a first run may fill caches; what it allocates besides is workspace too.
-            peak = max(allocator_peak(lambda: function(*args, **kwargs)) for _ in range(2))
+            peak = max(self._peak(lambda: function(*args, **kwargs)) for _ in range(2))
             if timer is not None:
                 seconds = timer.seconds(lambda: function(*args, **kwargs))
         return Measurement(
             workspace_bytes=max(0, peak - kept), seconds=seconds, lies_otherwise=lies_otherwise
         )
+
+    def _peak(self, call: Callable[[], object]) -> int:
+        return allocator_peak(call) if self._device == CPU else cuda_peak(call, self._device)
 
     def _check_outputs(self, draft: Draft, operands: Mapping[int, Tensor], returned: Any) -> bool:
         """Whether the outputs lie as traced; TraceError where they are something else."""
@@ -123,9 +132,9 @@ def _on_what_it_touches(draft: Draft, sizes: dict[int, int]) -> Draft:
     )
 
 
-def _operands(draft: Draft, sizes: Mapping[int, int]) -> dict[int, Tensor]:
+def _operands(draft: Draft, sizes: Mapping[int, int], device: torch.device) -> dict[int, Tensor]:
     dtype_of = {spec.storage: spec.dtype for spec in specs_in((draft.args, draft.kwargs))}
-    generator = torch.Generator("cpu").manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     return {
         storage: _filled(sizes[storage], dtype, generator) for storage, dtype in dtype_of.items()
     }
@@ -160,7 +169,7 @@ def allocator_peak(call: Callable[[], object]) -> int:
 
 def tensor_of(spec: TensorSpec, storage: Tensor) -> Tensor:
     """The tensor that `spec` describes, on a flat byte tensor that is its storage."""
-    tensor = torch.empty(0, dtype=spec.dtype, device="cpu")
+    tensor = torch.empty(0, dtype=spec.dtype, device=storage.device)
     tensor.set_(storage.untyped_storage(), spec.offset, spec.size, spec.stride)
     return tensor
 
@@ -172,8 +181,8 @@ def _filled(size_bytes: int, dtype: torch.dtype, generator: torch.Generator) -> 
     """A storage of uniform numbers in [0, 1), or of zeros for integers, as a flat tensor."""
     count = size_bytes // dtype.itemsize
     if dtype.is_floating_point and dtype.itemsize > 1:
-        return torch.rand(count, dtype=dtype, device="cpu", generator=generator)
-    return torch.zeros(count, dtype=dtype, device="cpu")
+        return torch.rand(count, dtype=dtype, device=generator.device, generator=generator)
+    return torch.zeros(count, dtype=dtype, device=generator.device)
 
 
 def _signature(draft: Draft, sizes: Mapping[int, int]) -> str:

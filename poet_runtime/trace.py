@@ -124,7 +124,8 @@ def _measured(
 ) -> tuple[list[Draft], list[Measurement]]:
     if not (workspace or seconds):
         return drafts, [Measurement(workspace_bytes=draft.unused_bytes) for draft in drafts]
-    measurer = Measurer([block.size_bytes for block in lowered.blocks], seconds=seconds)
+    sizes = [block.size_bytes for block in lowered.blocks]
+    measurer = Measurer(sizes, seconds=seconds, device=lowered.device)
     measured = [measurer.measure(draft) for draft in drafts]
     checked = [
         replace(draft, function=AsTraced(draft.function, draft.outputs))
