@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +133,39 @@ def test_random_schedules_with_recompute(build: Build, seed: int, tmp_path: Path
     ) as step:  # fmt: skip
         torch.manual_seed(1)
         assert outcome(model, optimizer, trained(step, data)) == eager(build, data)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"clip_norm": 0.1}, id="clip_norm"),
+        pytest.param({"accumulate": 2, "clip_value": 0.01}, id="accumulate"),
+        pytest.param({"autocast": torch.bfloat16}, id="autocast"),
+    ],
+)
+def test_other_options_beside_it(options: dict[str, Any], tmp_path: Path) -> None:
+    data = batches(norm_and_dropout, 4)
+    found = []
+    for above in (None, 0):
+        chosen = StepOptions(split_above_bytes=above, **options)
+        step, model, optimizer = paged(norm_and_dropout, data[0], tmp_path, chosen)
+        with step:
+            assert bool(step.program.splits) is (above == 0)
+            found.append(outcome(model, optimizer, trained(step, data)))
+    assert found[0] == found[1]
+
+
+def test_what_only_trains_loads_no_pass() -> None:
+    code = (
+        "import sys, poet_runtime.isolated_program\n"
+        "from poet_runtime.splitting import head_tiles, map_chunks, row_chunks\n"
+        "print([name for name in sys.modules if name.startswith('poet_runtime.splitting.')])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {"head_tiles", "map_chunks", "notes", "row_chunks"}
+    assert set(ast.literal_eval(run.stdout)) == {
+        f"poet_runtime.splitting.{name}" for name in loaded
+    }
 
 
 def test_a_plan_for_little_more_than_the_floor(tmp_path: Path) -> None:
