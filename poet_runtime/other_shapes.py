@@ -124,6 +124,7 @@ def same_wishes(source: PlanSource, options: StepOptions, split: Split) -> dict[
     common = {
         item.name: getattr(part, item.name) for part in (wishes, options) for item in fields(part)
     }
-    # What `split` becomes is each shape's own, and the machine is the same.
-    del common["split_above_bytes"], common["machine"]
+    # What `split` becomes is each shape's own; the machine and where it pages are the same.
+    for own in ("split_above_bytes", "machine", "paging_directory", "flash"):
+        del common[own]
     return common | {"split": split}

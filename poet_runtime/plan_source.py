@@ -5,15 +5,18 @@ Invariant: whatever the source, the plan has been judged against this very progr
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 from poet_core.device import DeviceProfile
 from poet_core.devices import load_device
+from poet_core.errors import ReplayError, UsageError
 from poet_core.plan import Allowed, Objective, Plan, Problem
 from poet_core.plan_request import PlanRequest
 from poet_core.problem import make_problem
 from poet_core.simulate import Judgement
 from poet_core.units import parse_bytes
+from poet_runtime.paging_file import FlashOptions
 from poet_runtime.planner import Planner, accept, obtain_plan, unconstrained_plan
 from poet_runtime.program import Program
 
@@ -21,7 +24,8 @@ from poet_runtime.program import Program
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSource:
     """What TrainStep was asked for; see there. `ram`: bytes or a text such as "512MiB";
-    `machine`: the profile of what the step runs on, where no device is named."""
+    `machine`: the profile of what the step runs on, where no device is named; `paging_directory`
+    and `flash`: where it pages, which is measured before a plan is made for time."""
 
     device: str | DeviceProfile | None
     ram: str | int | None
@@ -33,6 +37,8 @@ class PlanSource:
     flash_write_bytes: int | None
     wall_seconds: float
     machine: str = "host"
+    paging_directory: str | os.PathLike[str] | None = None
+    flash: FlashOptions | None = None
 
     @property
     def profile(self) -> DeviceProfile | None:
@@ -55,12 +61,12 @@ class PlanSource:
 
     def plan_for(self, program: Program) -> tuple[Plan, Judgement]:
         """The plan and its judgement. Raises what planner and judge raise."""
-        ram_bytes, profile = self.ram_bytes, self.profile
+        ram_bytes = self.ram_bytes
         if self.plan is not None or ram_bytes is None:
-            return self._given(program, profile, ram_bytes)
+            return self._given(program, self.profile, ram_bytes)
         request = PlanRequest(
             graph=program.graph,
-            device=profile or load_device(self.machine),
+            device=self._target(),
             ram_bytes=ram_bytes,
             time_ratio=self.time_ratio,
             flash_write_bytes=self.flash_write_bytes,
@@ -81,6 +87,22 @@ class PlanSource:
             ram_bytes=self.ram_bytes,
             allowed=self.allowed,
         )
+
+    def _target(self) -> DeviceProfile:
+        """What a plan is made for. A plan for time on this machine rests on its flash as measured,
+        not on the estimates that the profile comes with."""
+        profile = self.profile or load_device(self.machine)
+        named = not isinstance(self.device, DeviceProfile) and profile.name == "host"
+        flash = self.flash or FlashOptions()
+        pages = flash.tier == "flash" and (self.allowed is None or self.allowed.page)
+        if self.objective is not Objective.TIME or not named or not pages:
+            return profile
+        from poet_runtime.calibrate import calibrated_host
+
+        try:
+            return calibrated_host(self.paging_directory, flash)
+        except (UsageError, ReplayError):
+            return profile  # a plan that pages there is refused, for that reason, when it is to run
 
     def for_another_graph(self) -> PlanSource:
         """The same wishes; a plan that was given becomes its budget."""

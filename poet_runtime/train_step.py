@@ -121,6 +121,7 @@ class TrainStep(Closing):
             device=device, ram=ram, plan=plan, planner=planner, time_ratio=time_ratio,
             objective=objective, allowed=allowed, flash_write_bytes=flash_write_bytes,
             wall_seconds=wall_seconds, machine=machine_of(device_of(model, batch)),
+            paging_directory=paging_directory, flash=flash,
         )  # fmt: skip
         options = StepOptions(
             clip_norm=clip_norm, clip_value=clip_value, accumulate=accumulate, autocast=autocast
