@@ -45,8 +45,10 @@ from poet_runtime.wear import WearReport
 # Beside the arena's limit, under a cap: what libraries map in the first step (oneDNN writes its
 # kernels then: 6 MiB for ResNet-18), and what the kernel takes for itself or varies from step to
 # step (the group's peak less the arena's was some 154 to 158 MiB for ResNet-18 over caps and sizes,
-# benchmarks.capped).
-_FIRST_STEP_ROOM, _ROOM = 32 << 20, 10 << 20
+# benchmarks.capped). Room that is not used is what the group's peak stays below the cap, so it is
+# a part of the cap: 1/64, within limits.
+_FIRST_STEP_ROOM = 32 << 20
+_LEAST_ROOM, _MOST_ROOM, _ROOMS = 4 << 20, 10 << 20, 64
 
 
 class IsolatedStep:
@@ -156,7 +158,7 @@ class IsolatedStep:
         first, self._trained = not self._trained, True
         reply = self._worker.ask(message, tensors)
         if first:
-            self._share_cap(_ROOM)
+            self._share_cap(max(_LEAST_ROOM, min(_MOST_ROOM, (self._cap_bytes or 0) // _ROOMS)))
         self.newest_step_seconds = reply["seconds"]
         return torch.tensor(float.fromhex(reply["loss"]))
 
@@ -215,6 +217,10 @@ class IsolatedStep:
         reply = self._worker.ask({"do": "state"})
         give_back(self._model, self._optimizer, reply, read_tensors(self._folder / RESULT).tensors)
 
+    def discard(self) -> None:
+        """What was trained is not wanted here: `close` need not collect it."""
+        self._trained = False
+
     def close(self) -> None:
         """Collects what was trained, ends the worker and removes its files. May be repeated."""
         if self._closed:
@@ -236,7 +242,7 @@ class IsolatedStep:
         trace_back: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._trained = False  # the error says what happened; there may be nothing to collect
+            self.discard()  # the error says what happened; there may be nothing to collect
         self.close()
 
     def _wishes(self) -> dict[str, Any]:

@@ -1,4 +1,9 @@
-"""`poet train MODULE:FUNCTION`: replay a plan, and set its peak beside the measured one."""
+"""`poet train MODULE:FUNCTION`: replay a plan, here or in a process of its own under a cap.
+
+train                     in this process; planned peak beside the profiler's
+train --isolated --cap    in a worker that the kernel bounds; its peaks beside plan and cap
+train --demo NAME         eager PyTorch and a plan under one cap
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,7 @@ from poet_cli.files import load_plan
 from poet_cli.loading import load_step
 from poet_cli.options import chosen_device, device_options, json_option
 from poet_cli.output import print_json, print_table, working
+from poet_cli.worker_options import only_isolated, worker_choices, worker_options
 from poet_core.errors import UsageError
 from poet_core.units import parse_bytes
 
@@ -25,15 +31,20 @@ if TYPE_CHECKING:
 _MEASURED_STEPS = 2
 # PyTorch's profiler announces itself on stderr unless its libraries are told not to, before import.
 _QUIET = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+_STEPS, _DEMO_STEPS = 10, 5
+_SECONDS = 60.0
 
 
 @click.command(
     epilog="Examples:\n\n"
     "\b\n"
     "  poet train examples.mlp:step --plan mlp.plan.json --steps 20\n"
-    "  poet train examples.mlp:step --device host --ram 3MiB",
+    "  poet train examples.mlp:step --device host --ram 3MiB\n"
+    "  poet train examples.bert:step --cap 512MiB --checkpoint runs/bert --checkpoint-every 50\n"
+    "  poet train --demo bert --cap 512MiB\n"
+    "  poet train --demo bert --small",
 )
-@click.argument("step", metavar="MODULE:FUNCTION")
+@click.argument("step", metavar="[MODULE:FUNCTION]", required=False)
 @click.option(
     "--plan", "plan_file", type=click.Path(path_type=Path), metavar="FILE",
     help="A plan for exactly this step, from `poet plan`.",
@@ -43,48 +54,111 @@ _QUIET = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}
     "--ram", "ram_bytes", type=parse_bytes, metavar="SIZE", help="RAM budget, with a unit."
 )
 @click.option("--server", metavar="URL", help="Plan there; the answer is judged here.")
-@click.option("--seconds", "wall_seconds", type=click.FloatRange(0.1, 86400), default=60.0,
-              show_default=True, help="Time for the solver.")  # fmt: skip
-@click.option("--steps", type=click.IntRange(1, 10**9), default=10, show_default=True)
+@click.option("--seconds", "wall_seconds", type=click.FloatRange(0.1, 86400),
+              help="Time for the solver (default: 60; for a demo, what suits it).")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1, 10**9), help="Steps (default: 10; for a demo, 5).")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads that PyTorch computes with.")
+@worker_options
 @click.option(
-    "--paging-directory", type=click.Path(path_type=Path), metavar="DIR",
-    help="Where the paging file goes.",
+    "--demo", type=click.Choice(("bert", "resnet", "mlp")),
+    help="Instead of FUNCTION: eager PyTorch under a cap, then a plan for it under the same cap.",
 )  # fmt: skip
+@click.option("--small", is_flag=True, help="A demo of under a minute, with a cap of its own.")
 @json_option
-def train(
-    step: str,
-    plan_file: Path | None,
-    device: str | None,
-    device_file: Path | None,
-    ram_bytes: int | None,
-    server: str | None,
-    wall_seconds: float,
-    steps: int,
-    threads: int | None,
-    paging_directory: Path | None,
-    as_json: bool,
-) -> None:
+def train(step: str | None, as_json: bool, demo: str | None, **chosen: Any) -> None:
     """Train some steps of FUNCTION's model on its own batch, inside the RAM of a plan.
 
     Give a saved plan, or a device and a budget to plan now. The last steps run under PyTorch's
     profiler: the peak of tensor memory that it sees stands beside the planned one.
+
+    With --isolated or --cap a process of its own trains, which the kernel holds to the cap; with
+    --demo, one of three models, beside eager PyTorch under the same cap.
     """
     for name, level in _QUIET.items():
         os.environ.setdefault(name, level)
-    how = _plan_arguments(plan_file, device, device_file, ram_bytes, server)
+    if demo is not None:
+        _demo(step, demo, chosen, as_json=as_json)
+        return
+    if step is None or chosen["small"]:
+        raise UsageError(
+            "Expected MODULE:FUNCTION, or --demo; --small is for a demo.",
+            code="step_missing",
+            hint="E.g. poet train examples.mlp:step --device host --ram 3MiB, or --demo bert.",
+        )
+    if chosen["isolated"] or chosen["cap_bytes"] is not None:
+        _isolated(step, chosen, as_json=as_json)
+        return
+    alone = only_isolated(chosen)
+    if alone:
+        raise UsageError(
+            f"{alone} is for training in a process of its own.",
+            code="isolated_only",
+            hint="Add --isolated, or --cap SIZE.",
+        )
+    _here(step, chosen, as_json=as_json)
+
+
+def _demo(step: str | None, demo: str, chosen: dict[str, Any], *, as_json: bool) -> None:
+    from poet_cli.demo import DemoChoices, print_demo, run_demo
+
+    others = ("plan_file", "device", "device_file", "ram_bytes", "server")
+    if step is not None or any(chosen[name] is not None for name in others):
+        raise UsageError(
+            "A demo brings its model, its device and its plan.",
+            code="demo_alone",
+            hint="Beside --demo give --cap, --small, --steps, --seconds, --threads or flash "
+            "options.",
+        )
+    choices = DemoChoices(
+        name=demo,
+        small=chosen["small"],
+        cap_bytes=chosen["cap_bytes"],
+        steps=chosen["steps"] or _DEMO_STEPS,
+        threads=chosen["threads"],
+        wall_seconds=chosen["wall_seconds"],
+        worker=worker_choices(chosen),
+    )
+    result = run_demo(choices, as_json=as_json)
+    if as_json:
+        print_json(result)
+    else:
+        print_demo(result)
+
+
+def _isolated(step: str, chosen: dict[str, Any], *, as_json: bool) -> None:
+    from poet_cli.isolated_command import train_step_isolated
+    from poet_cli.isolated_training import print_summary
+
+    chosen = chosen | {"steps": chosen["steps"] or _STEPS}
+    chosen["wall_seconds"] = chosen["wall_seconds"] or _SECONDS
+    how: dict[str, Any] | None = None
+    names = ("plan_file", "device", "device_file", "ram_bytes", "server")
+    if any(chosen[name] is not None for name in names) or chosen["cap_bytes"] is None:
+        how = _plan_arguments(*(chosen[name] for name in names))
+    result = train_step_isolated(step, how, chosen, worker_choices(chosen), quiet=as_json)
+    if as_json:
+        print_json(result)
+    else:
+        print_summary(result)
+
+
+def _here(step: str, chosen: dict[str, Any], *, as_json: bool) -> None:
+    names = ("plan_file", "device", "device_file", "ram_bytes", "server")
+    how = _plan_arguments(*(chosen[name] for name in names))
+    steps = chosen["steps"] or _STEPS
     model, loss_fn, optimizer, batch = load_step(step)
-    set_threads(threads)
+    set_threads(chosen["threads"])
     from poet_runtime.trace import trace
     from poet_runtime.train_step import TrainStep
 
     with working("Preparing the step", quiet=as_json):
         program = trace(
-            model, loss_fn, optimizer, batch, measure_seconds=_is_measured(how), name=step
+            model, loss_fn, optimizer, batch, measure_seconds=is_measured(how), name=step
         )
         train_step = TrainStep(
-            model, loss_fn, optimizer, batch, program=program, paging_directory=paging_directory,
-            wall_seconds=wall_seconds, **how,
+            model, loss_fn, optimizer, batch, program=program,
+            paging_directory=chosen["paging_directory"],
+            wall_seconds=chosen["wall_seconds"] or _SECONDS, **how,
         )  # fmt: skip
     with train_step, working(f"Training {steps} steps", quiet=as_json):
         losses, seconds, measured = _run(train_step, batch, steps)
@@ -122,7 +196,7 @@ def _plan_arguments(
     return {"device": chosen_device(device, device_file), "ram": ram_bytes, "planner": server}
 
 
-def _is_measured(how: dict[str, Any]) -> bool:
+def is_measured(how: dict[str, Any]) -> bool:
     """Whether a plan is made now for a device that prefers measured seconds."""
     from poet_core.devices import load_device
 
