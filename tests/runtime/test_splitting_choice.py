@@ -240,3 +240,27 @@ def test_near_the_floor_the_bits_are_eagers(split: str | int, tmp_path: Any) -> 
         torch.manual_seed(1)
         losses = trained(step, data)
         assert outcome(model, optimizer, losses) == eager(tied, data)
+
+
+def wide() -> tuple[nn.Module, Any, torch.optim.Optimizer]:
+    """A loss over many classes sets the floor."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 24), nn.Tanh(), nn.Linear(24, 3000))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return model, nn.functional.cross_entropy, optimizer
+
+
+def test_below_the_floor_of_whole_ops_it_trains_to_eagers_bits(tmp_path: Any) -> None:
+    data = batches(wide, 3, rows=256)
+    floor = floor_bytes(trace(*wide(), data[0]))
+    wishes = {"device": DEVICE, "ram": floor - 1, "wall_seconds": 1, "paging_directory": tmp_path}
+    with pytest.raises(BudgetError) as caught:
+        TrainStep(*wide(), data[0], split="off", **wishes)  # type: ignore[arg-type]
+    assert caught.value.details["floor_bytes"] == floor
+    model, loss_fn, optimizer = wide()
+    with TrainStep(model, loss_fn, optimizer, data[0], **wishes) as step:  # type: ignore[arg-type]
+        assert step.program.options.split_above_bytes == (floor - 1) // 3
+        assert floor_bytes(step.program) < floor
+        assert step.judgement.peak_bytes < floor
+        torch.manual_seed(1)
+        assert outcome(model, optimizer, trained(step, data)) == eager(wide, data)
