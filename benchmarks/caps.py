@@ -20,7 +20,7 @@ import os
 import statistics
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +29,7 @@ import torch
 from benchmarks.caps_cases import CASES, SEED, Case
 from benchmarks.caps_report import Row, load_rows, missed, store_rows, table
 from benchmarks.throttled_disk import throttled_disk
+from poet_core.device import DeviceProfile
 from poet_core.devices import load_device
 from poet_core.errors import ReplayError
 from poet_core.plan import Objective, Plan
@@ -122,12 +123,16 @@ class _Worker:
         self.killed = False
         model, loss_fn, optimizer, self._batch = case.build()
         self._model, self._optimizer = model, optimizer
-        self.budget_bytes = plan_budget_bytes(cap_bytes) if cap_bytes else None
         options = StepOptions(
-            split_above_bytes=int(_SPLIT_SHARE * self.budget_bytes) if self.budget_bytes else None
+            split_above_bytes=int(_SPLIT_SHARE * plan_budget_bytes(cap_bytes))
+            if cap_bytes
+            else None
         )
         program = trace(
             model, loss_fn, optimizer, self._batch, measure_seconds=True, options=options
+        )
+        self.budget_bytes = (
+            plan_budget_bytes(cap_bytes, ops=len(program.graph.ops)) if cap_bytes else None
         )
         self.plan = self._plan(case, program)
         torch.manual_seed(SEED)
@@ -142,7 +147,7 @@ class _Worker:
             return unconstrained_plan(make_problem(program.graph, host, ram_bytes=host.ram_bytes))
         request = PlanRequest(
             graph=program.graph,
-            device=calibrated_host(bytes_per_second=case.disk_bytes_per_second),
+            device=_this_machine(case),
             ram_bytes=self.budget_bytes,
             objective=Objective.TIME,
             wall_seconds=_PLANNING_SECONDS,
@@ -248,6 +253,14 @@ def _row(
         target=targets.get(cap) if cap is not None else None,
         load_average=load,
     )
+
+
+def _this_machine(case: Case) -> DeviceProfile:
+    """The machine as measured; a throttled disk at what it is throttled to."""
+    profile, rate = calibrated_host(), case.disk_bytes_per_second
+    if rate is None:
+        return profile
+    return replace(profile, page_in_bytes_per_second=rate, page_out_bytes_per_second=rate)
 
 
 def _recomputed(plan: Plan) -> int:

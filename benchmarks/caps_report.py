@@ -93,11 +93,11 @@ def _complaints(row: Row, rows: Sequence[Row]) -> list[str]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows in Markdown."""
-    lines = [
-        "| step | cap | planned | arena less plan | whole process | s | ratio | asked | predicted s "
-        "| I/O hidden | flash GB | run again | bits | eager |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    heads = (
+        "step", "cap", "planned", "over plan", "whole process", "s", "ratio", "asked",
+        "predicted s", "I/O hidden", "flash GB", "run again", "bits", "eager",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
         over = None if row.arena_bytes is None else row.arena_bytes - row.planned_bytes
         bits = "as eager" if row.same_as_eager else ("as ref" if _as_ref(row, rows) else "OTHER")

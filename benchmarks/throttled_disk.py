@@ -31,7 +31,7 @@ def throttled_disk(bytes_per_second: int) -> Iterator[None]:
     group = _ROOT / f"poet-{os.getpid()}"
     if own is None or not os.access(_ROOT, os.W_OK):
         raise ReplayError("No disk can be throttled here.", code="no_throttling")
-    number = os.stat(choose_paging_directory(None)).st_dev
+    number = choose_paging_directory(None).stat().st_dev
     group.mkdir()
     try:
         for name in ("read_bps_device", "write_bps_device"):
