@@ -90,18 +90,24 @@ def dropout_backward_(gradient: Tensor, mask: Tensor, rate: float, length: int) 
 
 
 def embedding_rows_added_(
-    total: Tensor, gradient: Tensor, indices: Tensor, padding_index: int
+    total: Tensor, gradient: Tensor, indices: Tensor, padding_index: int, first: int
 ) -> None:
     """Adds embedding_dense_backward's result to `total` without making its rows of zeros.
 
-    The rows that occur are summed apart, in the order in which the whole would sum them. Adding
-    zero to all the others is what makes -0.0 there 0.0, as adding the whole would."""
-    words, places = torch.unique(indices, return_inverse=True)
-    padding = (words == padding_index).nonzero()
-    place = int(padding) if padding.numel() else -1
-    sums = _aten.embedding_dense_backward.default(gradient, places, len(words), place, False)
+    `total`: the gradient of the rows from `first` on. Words that occur are summed apart, each in
+    the order in which the whole would sum it; the scratch is as large as if all were different, so
+    that it can be planned for. Adding zero to all rows makes 0.0 of -0.0, as adding the whole would.
+    """
+    rows = total.shape[0]
+    local = indices - first
+    elsewhere = (local < 0) | (local >= rows) | (indices == padding_index)
+    words, places = torch.unique(local.masked_fill_(elsewhere, rows), return_inverse=True)
+    known = words[words < rows]
+    # The place after the last word is that of everything elsewhere, which is skipped.
+    most = min(indices.numel(), rows) + 1
+    sums = _aten.embedding_dense_backward.default(gradient, places, most, len(known), False)
     total.add_(0.0)
-    total.index_copy_(0, words, total.index_select(0, words).add_(sums))
+    total.index_add_(0, known, sums[: len(known)])
 
 
 def _drawn(values: Tensor, rate: float) -> Tensor:

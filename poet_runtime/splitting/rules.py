@@ -175,7 +175,7 @@ def _added_embedding(draft: Draft, makers: Makers) -> Sequence[Rewrite]:
         return ()
     rewrite = Rewrite(
         function=row_chunks.embedding_rows_added_,
-        args=(total, gradient, indices, padding_index),
+        args=(total, gradient, indices, padding_index, 0),
         absorbs=(position,),
         integers={indices.storage: Integers(below=words)},
     )

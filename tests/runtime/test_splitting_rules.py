@@ -134,11 +134,11 @@ def test_max_pool_backward_by_images(images: int, side: int, piece: int) -> None
 
 @given(
     words=st.integers(1, 30), width=st.integers(1, 9), count=st.integers(1, 60),
-    padding=st.sampled_from([-1, 0, 2]),
+    padding=st.sampled_from([-1, 0, 2]), piece=st.integers(1, 31),
 )  # fmt: skip
 @a_few
 def test_embedding_gradient_added_by_its_rows(
-    words: int, width: int, count: int, padding: int
+    words: int, width: int, count: int, padding: int, piece: int
 ) -> None:
     indices = torch.randint(0, words, (count,))
     gradient = torch.randn(count, width)
@@ -147,7 +147,9 @@ def test_embedding_gradient_added_by_its_rows(
     total[::2] = -0.0
     dense = _aten.embedding_dense_backward(gradient, indices, words, padding, False)
     expected = total + dense
-    row_chunks.embedding_rows_added_(total, gradient, indices, padding)
+    for begin in range(0, words, piece):
+        some = total[begin : begin + piece]
+        row_chunks.embedding_rows_added_(some, gradient, indices, padding, begin)
     assert same(expected, total)
 
 
