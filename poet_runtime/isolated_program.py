@@ -41,6 +41,8 @@ def program_to_document(program: Program) -> dict[str, Any]:
     if {field.name for field in fields(program)} != _FIELDS | _LEFT_OUT:
         # A worker must not train a step without a part that it does not know.
         raise _not_portable("a part that this module does not know")
+    if program.device.type != "cpu":
+        raise _not_portable(f"tensors on {program.device}")
     return {
         "graph": graph_to_document(program.graph),
         "calls": [

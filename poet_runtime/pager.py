@@ -146,6 +146,9 @@ class Pager:
         """Waits for everything that was submitted."""
         self.wait(self.tickets)
 
+    def quiet(self) -> None:
+        """See Paging: a transfer keeps its memory alive by itself."""
+
     def pieces(self, storage: int, offset: int, size_bytes: int) -> Iterator[memoryview]:
         """A storage's copy, piece by piece, for who may not take it into RAM whole; only within
         `lane.call`. A piece is good until the next one. Raises ReplayError after the last piece

@@ -63,6 +63,10 @@ class Paging(Protocol):
         """What the program does next happens after the transfer and all before it. Raises the
         first fault."""
 
+    def quiet(self) -> None:
+        """After a fault in the program: returns when no transfer touches memory any more that the
+        program is about to give back. Raises nothing."""
+
     def pieces(self, storage: int, offset: int, size_bytes: int) -> Iterator[memoryview]:
         """A storage's copy, piece by piece; only within `lane.call`."""
 

@@ -75,7 +75,11 @@ class CompiledStep:
         note = _noting(log) if log is not None else None
         # What the caller has switched on around the step is not part of the traced program.
         with plain_mode(self.program.device):
-            loss, moved = function(resident, lane.wait, lane.page_out, lane.page_in, note)
+            try:
+                loss, moved = function(resident, lane.wait, lane.page_out, lane.page_in, note)
+            except BaseException:
+                lane.quiet()  # before the step's tensors go
+                raise
         return loss, dict(zip(source.returned, moved, strict=True))
 
     def _variant(self, *, checked: bool, logged: bool) -> tuple[StepSource, StepFunction]:
@@ -169,6 +173,10 @@ class _Lane:
 
     def wait(self, count: int) -> None:
         self._pager.wait(self._begin + count)
+
+    def quiet(self) -> None:
+        if self._pager is not None:
+            self._pager.quiet()
 
 
 def _noting(log: list[Instruction]) -> Callable[[int, int], None]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -96,6 +97,12 @@ class StreamPager:
             _, reached = self._waiting.popleft()
         if reached is not None:
             self._streams.hold(reached)
+
+    def quiet(self) -> None:
+        """See Paging: the device knows nothing of who still needs its memory."""
+        if self._newest.mark is not None:
+            with suppress(RuntimeError):  # a device that has failed copies nothing more
+                self._streams.finish(self._newest.mark)
 
     def pieces(self, storage: int, offset: int, size_bytes: int) -> Iterator[memoryview]:
         """See Paging; a piece is good until the next page_out to its place."""

@@ -10,18 +10,22 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from poet_core.errors import TraceError
+from poet_core.errors import ReplayError, TraceError
 from poet_runtime import TrainStep, running_step
+from poet_runtime.cuda_measure import CudaPeak, peak_between
+from poet_runtime.isolated_program import program_to_document
 from poet_runtime.measured_peak import measure_step_peak
 from poet_runtime.pager import Pager
 from poet_runtime.paging import Paging
 from poet_runtime.paging_file import FlashOptions
+from poet_runtime.program import DEVICE_CONDITION
 from poet_runtime.reach import Staged
 from poet_runtime.stream_pager import StreamPager
 from poet_runtime.torch_device import (
@@ -173,6 +177,65 @@ def test_checkpoints_are_streamed_from_every_tier(tmp_path: Path, flash: FlashOp
         losses = losses[:2] + trained(step, data[2:])
         found = outcome(model, optimizer, losses)
     assert found == eager(norm_and_dropout, data)
+
+
+def test_after_an_op_that_fails_no_copy_touches_what_is_given_back(
+    tmp_path: Path, flash: FlashOptions
+) -> None:
+    """Late streams say so at the end, where a copy's memory is gone by then."""
+    data = batches(mlp_momentum, 1)
+    model, loss_fn, optimizer = mlp_momentum()
+    program = trace(model, loss_fn, optimizer, data[0])
+    plan = hand_made_plan(program.graph, page_everything(program.graph))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("kernel gave up")
+
+    calls = list(program.calls)
+    calls[6] = replace(calls[6], function=fail)
+    step = TrainStep(
+        model, loss_fn, optimizer, data[0], plan=plan, program=replace(program, calls=tuple(calls)),
+        flash_write_bytes=2**40, paging_directory=tmp_path, flash=flash,
+    )  # fmt: skip
+    with pytest.raises(ReplayError, match="kernel gave up"):
+        step(*data[0])
+    pager = step.running.pager
+    if isinstance(pager, StreamPager):
+        streams: Any = pager._streams
+        assert streams.done == streams.issued
+        assert streams.issued > 0
+    step.close()
+    assert any(value.isnan().all() for value in model.parameters())
+
+
+def test_a_step_on_a_device_does_not_travel() -> None:
+    program = trace(*mlp_momentum(), batches(mlp_momentum, 1)[0])
+    program_to_document(program)
+    conditions = {**program.graph.conditions, DEVICE_CONDITION: "cuda:1"}
+    there = replace(program, graph=replace(program.graph, conditions=conditions))
+    assert there.device == torch.device("cuda", 1)
+    with pytest.raises(ReplayError, match="cuda:1") as caught:
+        program_to_document(there)
+    assert caught.value.code == "step_not_portable"
+
+
+def test_a_peak_is_without_what_was_there_before() -> None:
+    """As the allocator counts: 1000 bytes in 1024, of others 5000 in 5120."""
+
+    def statistics(requested: int, given: int, reserved: int) -> dict[str, int]:
+        figures = {"requested": requested, "allocated": given, "reserved": reserved}
+        keys = ("current", "peak")
+        return {f"{name}_bytes.all.{k}": n for name, n in figures.items() for k in keys}
+
+    peak = peak_between(
+        statistics(6000, 6144, 2**21), statistics(9000, 9728, 2**22), [400, 600],
+        planned_bytes=4608, alignment_bytes=512,
+    )  # fmt: skip
+    assert peak == CudaPeak(
+        planned_bytes=4608, requested_bytes=4000, given_bytes=9728 - (6144 - 512 - 1024),
+        reserved_bytes=2**22,
+    )  # fmt: skip
+    assert "planned 4.50 KiB" in peak.line()
 
 
 def test_wear_says_where_copies_go_and_what_the_host_gives(tmp_path: Path) -> None:
