@@ -37,6 +37,7 @@ class Method:
     """What is switched on. `segments`: how many for n blocks; `budget`: the share of what eager saves
     (1 is torch.compile as it is)."""
 
+    title: str
     segments: Callable[[int], int] | None = None
     budget: float | None = None
     disk: bool = False
@@ -52,13 +53,15 @@ def _every(blocks: int) -> int:
 
 
 METHODS = {
-    EAGER: Method(),
-    "checkpoint every block, in-backward": Method(segments=_every, in_backward=True),
-    "saved tensors to disk": Method(disk=True),
-    "checkpoint, sqrt(n)": Method(segments=_square_root),
-    "memory budget 0.2": Method(budget=0.2),
-    "memory budget 0.5": Method(budget=0.5),
-    "in-backward": Method(in_backward=True),
+    EAGER: Method(title="eager"),
+    "checkpoint-all": Method(
+        title="checkpoint every block, optimizer in backward", segments=_every, in_backward=True
+    ),
+    "disk": Method(title="saved tensors to disk", disk=True),
+    "checkpoint": Method(title="checkpoint, sqrt(n) segments", segments=_square_root),
+    "budget-0.2": Method(title="torch.compile, memory budget 0.2", budget=0.2),
+    "budget-0.5": Method(title="torch.compile, memory budget 0.5", budget=0.5),
+    "in-backward": Method(title="optimizer in backward", in_backward=True),
 }
 """Eager first, because the others' gradients are compared with its; then by the memory expected."""
 

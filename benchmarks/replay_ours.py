@@ -34,9 +34,11 @@ class Planner:
 
     def start(self, cap_bytes: int, library: Path) -> Ours:
         """A worker under the cap. Raises what tracer, planner and worker raise."""
+        # Split ops are a few more, which the budget's allowance covers.
+        ops = len(self._trace(None).graph.ops)
         source = PlanSource(
             device=self._device,
-            ram=plan_budget_bytes(cap_bytes),
+            ram=plan_budget_bytes(cap_bytes, ops=ops),
             plan=None,
             planner=None,
             time_ratio=None,

@@ -1,13 +1,14 @@
 """Time a step against peak memory, one panel a model, drawn from the rows of `benchmarks.replay`.
 
 x   MiB of the whole process: a method's measured peak, ours' cap
-y   seconds a step, medians
+y   seconds a step, medians; hollow and dashed: ours in another run, of `benchmarks.caps`
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from benchmarks.replay_methods import METHODS
@@ -34,8 +35,11 @@ _COLOURS = dict(
 Point = tuple[float, float]
 
 
-def picture(rows: Sequence[Row]) -> str:
-    """The SVG text."""
+Capped = Mapping[str, Sequence[tuple[int, float]]]
+
+
+def picture(rows: Sequence[Row], capped: Capped | None = None) -> str:
+    """The SVG text. `capped`: for a model caps in bytes, and ours' seconds under them."""
     models = [model for model in SUBJECTS if any(row.model == model for row in rows)]
     width = max(2, len(models)) * _PANEL_WIDTH
     height = _HEAD + _PANEL_HEIGHT
@@ -51,7 +55,7 @@ def picture(rows: Sequence[Row]) -> str:
         of_model = [row for row in rows if row.model == model]
         parts += [
             f'<g transform="translate({number * _PANEL_WIDTH},{_HEAD})">',
-            *_Panel(of_model).parts(),
+            *_Panel(of_model, (capped or {}).get(model, ())).parts(),
             "</g>",
         ]
     return "\n".join([*parts, "</svg>"]) + "\n"
@@ -69,16 +73,24 @@ def ours_points(rows: Sequence[Row]) -> list[Point]:
 class _Panel:
     """One model: its axes begin at 0 and hold every point."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], capped: Sequence[tuple[int, float]]) -> None:
         self._title = rows[0].title
         self._rows, self._ours = rows, ours_points(rows)
-        others = [(row.peak_bytes / _MIB, row.seconds) for row in rows]
-        self._most_mib = 1.08 * max(x for x, _ in [*others, *self._ours])
-        self._most_seconds = 1.15 * max(y for _, y in [*others, *self._ours])
+        small = any(row.small for row in rows)
+        self._capped = [] if small else [(cap / _MIB, seconds) for cap, seconds in capped]
+        points = [(row.peak_bytes / _MIB, row.seconds) for row in rows]
+        points += [*self._ours, *self._capped]
+        self._most_mib = 1.08 * max(x for x, _ in points)
+        self._most_seconds = 1.15 * max(y for _, y in points)
 
     def parts(self) -> list[str]:
         """Axes, ours as a line, the methods as points."""
-        return [*self._axes(), *self._line(), *self._points()]
+        return [
+            *self._axes(),
+            *self._line(self._capped, 'stroke-dasharray="4 3"', fill="white"),
+            *self._line(self._ours, 'stroke-width="2"', fill=_OURS_COLOUR),
+            *self._points(),
+        ]
 
     def _x(self, mib: float) -> float:
         return _LEFT + mib / self._most_mib * (_PANEL_WIDTH - _LEFT - _RIGHT)
@@ -106,37 +118,37 @@ class _Panel:
         ]
         return parts
 
-    def _line(self) -> list[str]:
-        places = [(self._x(mib), self._y(seconds)) for mib, seconds in self._ours]
+    def _line(self, points: Sequence[Point], style: str, *, fill: str) -> list[str]:
+        places = [(self._x(mib), self._y(seconds)) for mib, seconds in points]
         path = "L".join(f"{x:.1f},{y:.1f}" for x, y in places)
         dots = [
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.4" fill="{_OURS_COLOUR}"/>' for x, y in places
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.4" fill="{fill}" stroke="{_OURS_COLOUR}"/>'
+            for x, y in places
         ]
-        line = f'<path d="M{path}" fill="none" stroke="{_OURS_COLOUR}" stroke-width="2"/>'
+        line = f'<path d="M{path}" fill="none" stroke="{_OURS_COLOUR}" {style}/>'
         return [line, *dots] if places else []
 
     def _points(self) -> list[str]:
         return [
             f'<circle cx="{self._x(row.peak_bytes / _MIB):.1f}" cy="{self._y(row.seconds):.1f}" '
-            f'r="4" fill="{_COLOURS[row.method]}"><title>{escape(row.method)}</title></circle>'
+            f'r="4" fill="{_COLOURS[row.method]}"><title>{escape(METHODS[row.method].title)}</title></circle>'
             for row in self._rows
         ]
 
 
 def _marks(most: float) -> list[float]:
     """Round numbers from 0 up to `most`, at most a few."""
-    scale = 10.0 ** (len(str(int(most))) - 1) if most >= 1 else 0.001
-    while True:
-        for factor in (1, 2, 5):
-            if most / (scale * factor) <= _MARKS:
-                step = scale * factor
-                return [round(step * number, 6) for number in range(int(most / step) + 1)]
-        scale *= 10
+    scale = 10.0 ** (math.floor(math.log10(most)) - 1)
+    step = next(
+        scale * factor for factor in (1, 2, 5, 10, 20, 50) if most / factor / scale <= _MARKS
+    )
+    return [round(step * number, 6) for number in range(int(most / step) + 1)]
 
 
 def _legend(width: int) -> list[str]:
     parts, x, y = [], 12, 36
-    for name, colour in [(OURS, _OURS_COLOUR), *_COLOURS.items()]:
+    titles = [(METHODS[method].title, colour) for method, colour in _COLOURS.items()]
+    for name, colour in [(OURS, _OURS_COLOUR), *titles]:
         wide = 30 + 5.6 * len(name)
         if x + wide > width:
             x, y = 12, y + 16

@@ -116,7 +116,23 @@ class Store:
         from benchmarks.replay_picture import picture
 
         self._path.with_suffix(".md").write_text(table(self), encoding="utf-8")
-        self._path.with_suffix(".svg").write_text(picture(self.rows), encoding="utf-8")
+        drawn = picture(self.rows, self.capped())
+        self._path.with_suffix(".svg").write_text(drawn, encoding="utf-8")
+
+    def capped(self) -> dict[str, list[tuple[int, float]]]:
+        """Caps in bytes, and seconds, of the same full steps from `benchmarks.caps`, if it was run:
+        where no other method goes."""
+        path = self._path.with_name("caps.json")
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return {
+            model: sorted(
+                (row["cap_bytes"], row["seconds"])
+                for row in kept[model]
+                if row["cap_bytes"] is not None and row["seconds"] is not None
+            )
+            for model in SUBJECTS
+            if model in kept
+        }
 
 
 def _row(kept: dict[str, Any]) -> Row:
@@ -128,7 +144,7 @@ def complaints(rows: Iterable[Row], *, judge_time: bool) -> list[str]:
     """A sentence for everything that ours does not keep."""
     found = []
     for row in rows:
-        where = f"{row.title}, at the peak of {row.method!r}:"
+        where = f"{row.title}, at the peak of {METHODS[row.method].title!r}:"
         if row.ours is None:
             found.append(f"{where} ours has no step: {row.refused}")
             continue
@@ -149,7 +165,7 @@ def table(store: Store) -> str:
         ours = row.ours
         cells = [
             row.title,
-            f"{row.method}{f' ({row.compiler})' if row.compiler else ''}",
+            f"{METHODS[row.method].title}{f' ({row.compiler})' if row.compiler else ''}",
             _mib(row.peak_bytes),
             f"{row.seconds:.2f}",
             _error(row.gradient_error),
@@ -186,7 +202,7 @@ def _notes(store: Store) -> list[str]:
     return [
         how,
         *(
-            f"{row.title}, {row.method}: no step of ours, {row.refused}"
+            f"{row.title}, {METHODS[row.method].title}: no step of ours, {row.refused}"
             for row in store.rows
             if row.ours is None
         ),

@@ -66,7 +66,7 @@ def test_a_method_trains_as_eager_does_to_the_bit(method: str) -> None:
 
 def test_checkpointing_updates_statistics_twice_and_nothing_else() -> None:
     _, eager = trained(resnet.step_small, "blocks", EAGER)
-    _, trainer = trained(resnet.step_small, "blocks", "checkpoint, sqrt(n)")
+    _, trainer = trained(resnet.step_small, "blocks", "checkpoint")
     for one, other in zip(eager.model.parameters(), trainer.model.parameters(), strict=True):
         assert torch.equal(one, other)
     counted = dict(trainer.model.named_buffers())
@@ -228,27 +228,28 @@ def test_small_runs_keep_nothing_unless_told_where(tmp_path: Path) -> None:
 
 
 def cells(store: Store, method: str) -> list[str]:
-    line = next(line for line in table(store).splitlines() if f"| {method}" in line)
+    title = METHODS[method].title
+    line = next(line for line in table(store).splitlines() if f"| {title}" in line)
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def test_the_table_says_what_each_method_did(tmp_path: Path) -> None:
-    budget = "memory budget 0.5"
+    budget = "budget-0.5"
     compiled = replace(
         ROW, method=budget, compiler="inductor", gradient_error=0.4, same_losses=False,
         same_bits=False, ours=replace(OURS, same_bits=False, gradient_error=1e-7),
     )  # fmt: skip
-    checkpointed = replace(ROW, method="checkpoint, sqrt(n)", same_bits=False, ours=None)
+    checkpointed = replace(ROW, method="checkpoint", same_bits=False, ours=None)
     store = stored(tmp_path, ROW, compiled, checkpointed)
     assert cells(store, EAGER) == [
         "BERT-base 4 x 512, Adam", EAGER, "310", "2.00", "exact", "as eager",
         "300", "280", "1.50", "**0.75**", "as eager",
     ]  # fmt: skip
     assert cells(store, budget)[1:6] == [
-        f"{budget} (inductor)", "310", "2.00", "0.4", "other random numbers",
+        "torch.compile, memory budget 0.5 (inductor)", "310", "2.00", "0.4", "other random numbers",
     ]  # fmt: skip
     assert cells(store, budget)[-1] == "OTHER"
-    assert cells(store, "checkpoint, sqrt(n)")[5:7] == ["gradients as eager", "none"]
+    assert cells(store, "checkpoint")[5:7] == ["gradients as eager", "none"]
     alike = replace(compiled, same_losses=True)
     assert cells(stored(tmp_path, alike), budget)[5] == "other"
 
@@ -268,7 +269,7 @@ def test_the_picture_has_a_panel_a_model_and_ours_through_its_caps() -> None:
     rows = [
         ROW,
         replace(ROW, method="in-backward", ours=replace(OURS, seconds=1.7)),
-        replace(ROW, method="saved tensors to disk", ours=replace(OURS, cap_bytes=200 * _MIB)),
+        replace(ROW, method="disk", ours=replace(OURS, cap_bytes=200 * _MIB)),
         replace(ROW, model="resnet", peak_bytes=1000 * _MIB),
     ]
     assert ours_points(rows[:3]) == [(200.0, 1.5), (300.0, pytest.approx(1.6))]
@@ -277,6 +278,21 @@ def test_the_picture_has_a_panel_a_model_and_ours_through_its_caps() -> None:
     assert drawn.count('r="4"') == 4
     assert drawn.count('r="2.4"') == 3
     assert picture([]).endswith("</svg>\n")
+
+
+def test_the_picture_shows_what_was_measured_under_smaller_caps(tmp_path: Path) -> None:
+    stored(tmp_path, ROW)
+    without = (tmp_path / "replay.svg").read_text()
+    rows = [
+        {"cap_bytes": None, "seconds": 1.0},
+        {"cap_bytes": 128 * _MIB, "seconds": 1.6},
+        {"cap_bytes": 64 * _MIB, "seconds": None},
+    ]
+    (tmp_path / "caps.json").write_text(json.dumps({"bert": rows, "vit": rows}))
+    assert Store(tmp_path).capped() == {"bert": [(128 * _MIB, 1.6)]}
+    stored(tmp_path, ROW)
+    drawn = (tmp_path / "replay.svg").read_text()
+    assert drawn.count('fill="white" stroke') == without.count('fill="white" stroke') + 1
 
 
 def test_without_the_right_to_make_groups_it_says_so(
@@ -290,8 +306,9 @@ def test_without_the_right_to_make_groups_it_says_so(
     assert "Nothing measured: No memory control group" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_small_run_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    method = "checkpoint every block, in-backward"
+    method = "checkpoint-all"
     options = ["--small", "--model", "gpt2", "--method", method, "--steps", "1"]
     status = replay.main([*options, "--out", str(tmp_path)])
     shown = capsys.readouterr().out
