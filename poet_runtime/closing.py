@@ -17,8 +17,8 @@ class Closing(ABC):
     def close(self) -> None:
         """Ends it. May be repeated."""
 
-    def give_up(self) -> None:
-        """Told before `close` where an error ends the block: what `close` then need not do."""
+    def discard(self) -> None:
+        """Told before `close` where an error ends the block: its result is not wanted."""
         return
 
     def __enter__(self) -> Self:
@@ -31,5 +31,5 @@ class Closing(ABC):
         trace_back: TracebackType | None,
     ) -> None:
         if error is not None:
-            self.give_up()
+            self.discard()
         self.close()

@@ -21,8 +21,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,6 +30,7 @@ from torch.utils import _pytree as pytree
 from poet_core.errors import ReplayError, UsageError
 from poet_core.plan import Plan
 from poet_runtime.checkpoints import Resumed
+from poet_runtime.closing import Closing
 from poet_runtime.isolated_flash import absolute, flash_to_document
 from poet_runtime.isolated_job import RESULT, batch_shapes, write_job
 from poet_runtime.isolated_memory import IsolatedMemory
@@ -51,7 +51,7 @@ _FIRST_STEP_ROOM = 32 << 20
 _LEAST_ROOM, _MOST_ROOM, _ROOMS = 4 << 20, 10 << 20, 64
 
 
-class IsolatedStep:
+class IsolatedStep(Closing):
     """See the module. `cap_bytes`: the kernel's limit on the worker, all of it; `resident_bytes`:
     the arena's limit (default: what the cap leaves it; without a cap none, because keeping freed
     pages is faster), `hard` where it is to refuse; `tags`: name the op of the peak, for about half
@@ -231,19 +231,6 @@ class IsolatedStep:
         finally:
             self._closed = True
             self._exits.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace_back: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self.discard()  # the error says what happened; there may be nothing to collect
-        self.close()
 
     def _wishes(self) -> dict[str, Any]:
         """What has changed here since the last message."""

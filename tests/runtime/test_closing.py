@@ -1,4 +1,4 @@
-"""Whatever ends a block closes what it holds; only an error gives up before."""
+"""Whatever ends a block closes what it holds; only an error discards before."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class _Noting(Closing):
     def close(self) -> None:
         self.told.append("close")
 
-    def give_up(self) -> None:
-        self.told.append("give up")
+    def discard(self) -> None:
+        self.told.append("discard")
 
 
 def test_a_block_that_ends_closes() -> None:
@@ -25,11 +25,11 @@ def test_a_block_that_ends_closes() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_an_error_goes_on_after_giving_up_and_closing(error: type[BaseException]) -> None:
+def test_an_error_goes_on_after_discarding_and_closing(error: type[BaseException]) -> None:
     noting = _Noting()
     with pytest.raises(error), noting:
         raise error
-    assert noting.told == ["give up", "close"]
+    assert noting.told == ["discard", "close"]
 
 
 def test_what_closes_must_say_how() -> None:
