@@ -74,10 +74,12 @@ class OtherShapes:
     def added_to(self, own: WearReport) -> WearReport:
         """A report that counts what all of them have written."""
         written = _Written()
-        for report in (own, *(step.wear() for step in self._steps.values())):
+        reports = (own, *(step.wear() for step in self._steps.values()))
+        for report in reports:
             written.add(report)
         return replace(
             own,
+            host_bytes=sum(report.host_bytes for report in reports),
             steps=written.steps + self._gone.steps,
             written_bytes=written.written_bytes + self._gone.written_bytes,
             step_bytes=written.step_bytes + self._gone.step_bytes,

@@ -76,14 +76,14 @@ class TrainStep(Closing):
     `split`: whether large ops are traced in parts, to the same bits ("auto": where a budget wants
     it; "off"; or a size such as "300MiB"; see `splitting_choice`); a plan belongs to its splitting.
     `paging_directory`: where the paging file goes; `flash`: how flash is used, a named file or raw
-    device included. `flash_write_bytes`: cap on flash writes a step, by default 4 x
+    device included, or that copies go to the host's memory beside a GPU. `flash_write_bytes`: cap on flash writes a step, by default 4 x
     keep-everything's peak. `checkpoint_path`: checkpoints go to two files of that name, one every
     `checkpoint_every` steps and whenever `checkpoint()` is called; see `resume`. `log=True` keeps
     the instructions that the newest step executed in `executed`.
 
     Raises TraceError, UsageError (`program_options`, ...), DeviceError, BudgetError, PlanningError, ServiceError, PlanError
     (`plan_for_other_graph`, `plan_budget_larger`, `flash_writes_exceeded`, or the judge's code) and
-    ReplayError (`flash_full`, `flash_io`, `checkpoint_full`, `checkpoint_io`).
+    ReplayError (`flash_full`, `flash_io`, `host_memory_full`, `checkpoint_full`, `checkpoint_io`).
     """
 
     def __init__(
