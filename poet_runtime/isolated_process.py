@@ -90,7 +90,7 @@ class WorkerProcess:
             self.void = True
             raise self._dead()
         self._asking = False
-        self.steps = reply.get("steps", self.steps)
+        self.steps = reply.get("completed", self.steps)
         if "error" in reply:
             self.void = reply["void"]
             raise _raised(reply["kind"], reply["error"])

@@ -129,7 +129,7 @@ class Worker:
         del batch, arguments
         if self._arena is not None and self._first_step_bytes is None:
             self._after_first_step(self._arena)
-        return {"loss": loss, "seconds": seconds, "steps": self._step.steps}
+        return {"loss": loss, "seconds": seconds, "completed": self._step.steps}
 
     def _take_wishes(self, message: Mapping[str, Any]) -> None:
         """What the other side has changed since its last message."""
@@ -144,7 +144,10 @@ class Worker:
 
     def _resume(self, _: Mapping[str, Any]) -> dict[str, Any]:
         found = self._step.resume()
-        return asdict(found) | {"groups": hyperparameters(self._optimizer)}
+        return asdict(found) | {
+            "groups": hyperparameters(self._optimizer),
+            "completed": self._step.steps,
+        }
 
     def _wear(self, _: Mapping[str, Any]) -> dict[str, Any]:
         return asdict(self._step.wear())
@@ -173,7 +176,7 @@ class Worker:
     def standing(self) -> dict[str, Any]:
         """After an error: whether the state is lost, and completed steps."""
         step = self._begun
-        return {"void": step is not None and step.void, "steps": step.steps if step else 0}
+        return {"void": step is not None and step.void, "completed": step.steps if step else 0}
 
     @property
     def _step(self) -> WorkerStep:

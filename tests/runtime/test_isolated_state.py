@@ -53,7 +53,9 @@ def kill(step: IsolatedStep) -> None:
     os.kill(step._worker.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("build", [norm_and_dropout, mlp_momentum])
+@pytest.mark.parametrize(
+    "build", [norm_and_dropout, pytest.param(mlp_momentum, marks=pytest.mark.slow)]
+)
 def test_after_a_kill_the_worker_goes_on_from_its_checkpoint(build: Build, tmp_path: Path) -> None:
     """Killed with the newest checkpoint two steps old; the end has the bits of no kill at all."""
     data = batches(build, 6)
@@ -166,6 +168,7 @@ def test_calls_add_gradients_up_to_the_bit(tmp_path: Path) -> None:
         assert torch.equal(parameter.grad, gradients[name])
 
 
+@pytest.mark.slow
 def test_a_look_amid_the_first_round_changes_nothing(tmp_path: Path) -> None:
     data = batches(norm_and_dropout, CALLS)
     options = StepOptions(accumulate=CALLS)
@@ -187,8 +190,8 @@ def test_a_look_amid_the_first_round_changes_nothing(tmp_path: Path) -> None:
     ("disk", "code"),
     [
         ("io write 40 paging file", "flash_io"),
-        ("full write 40 paging file", "flash_full"),
-        ("io read 20 paging file", "flash_io"),
+        pytest.param("full write 40 paging file", "flash_full", marks=pytest.mark.slow),
+        pytest.param("io read 20 paging file", "flash_io", marks=pytest.mark.slow),
         ("flip read 20 paging file", "flash_corrupt"),
     ],
 )
