@@ -111,7 +111,8 @@ class Measurer:
 def _on_what_it_touches(draft: Draft, sizes: dict[int, int]) -> Draft:
     """The op with operands that end where what it reads of them does: a few rows of a large tensor
     are measured on a few rows, and once for all such rows. Changes the sizes."""
-    if "as_strided" in draft.kind:  # reads by offsets of the whole storage
+    # These go by the whole storage: by offsets in it, or by cloning it with its strides.
+    if "as_strided" in draft.kind or draft.kind == str(torch.ops.aten.copy.default):
         return draft
     views: dict[int, set[TensorSpec]] = {}
     for spec in specs_in((draft.args, draft.kwargs)):
