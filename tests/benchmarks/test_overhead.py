@@ -38,12 +38,20 @@ def test_what_is_written_is_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(overhead, "_measure", measured)
     monkeypatch.setattr(overhead, "_environments", lambda: [("libc", {}), ("arena", {})])
     monkeypatch.setattr(overhead, "RESULTS", tmp_path)
+    monkeypatch.setattr(overhead, "PAGE", tmp_path / "page.md")
+    marks = "<!-- benchmarks.overhead -->\nold\n<!-- end of benchmarks.overhead -->\n"
+    (tmp_path / "page.md").write_text(f"before\n{marks}after\n")
     assert overhead.main(["--write"]) == 1  # losses that differ are no result to be proud of
     rows = overhead.stored()
     assert [(one.case, one.allocator) for one in rows] == [
         (name, allocator) for name in overhead_child.CASES for allocator in ("libc", "arena")
     ]
     assert overhead.table(rows) == (tmp_path / "overhead.md").read_text()
+    page = (tmp_path / "page.md").read_text()
+    assert page.startswith("before\n<!--")
+    assert page.endswith("-->\nafter\n")
+    assert overhead.table(rows) in page
+    assert "old" not in page
 
 
 def test_the_ops_alone_are_timed_and_nothing_is_drawn() -> None:
