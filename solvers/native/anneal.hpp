@@ -85,22 +85,44 @@ class Search {
     }
     double elapsed() const { return std::chrono::duration<double>(Clock::now() - begun_).count(); }
 
-    // A replay takes as long as some ten proposals: the first moves go to serial costs. Then each round
-    // begins with the best so far and is longer than the one before, so that nobody waits for the first.
+    // A replay takes as long as some ten proposals: the first moves go to serial costs, once as they are
+    // and once with transfers that are nearly free, as they are where compute hides them. From each a
+    // round with the clock; then rounds from the best, each longer, so that nobody waits for the first.
     Answer run_with_clock(std::int64_t tenth) {
         pretends_ = true;
         goal_.pretend_serial(true);
-        Start last = anneal(first_, tenth / 2, 0.0, 0.05, 0.1);
+        Start serial = anneal(first_, 4 * tenth / 10, 0.0, 0.04, 0.1);
         goal_.pretend_serial(false);
         pretends_ = false;
-        const double ends[] = {0.05, 0.1, 0.2, 0.4, 0.85};
-        for (int i = 1; i < 5; ++i) {
+        Start last = anneal(found() ? as_start(best_) : serial, 6 * tenth / 10, 0.04, 0.1, heat_of_round);
+        if (p_.page && p_.rematerialize)
+            last = anneal(mostly_paged(4 * tenth / 10, 0.1, 0.14), 6 * tenth / 10, 0.14, 0.2, heat_of_round);
+        const double ends[] = {0.2, 0.4, 0.85};
+        for (int i = 1; i < 3; ++i) {
             auto moves = static_cast<std::int64_t>(static_cast<double>(10 * tenth) * (ends[i] - ends[i - 1]));
-            if (found() || i < 3) last = anneal(found() ? as_start(best_) : last, moves, ends[i - 1], ends[i], heat_of_round);
+            if (found()) last = anneal(as_start(best_), moves, ends[i - 1], ends[i], heat_of_round);
             else last = squeeze(last, moves, ends[i - 1], ends[i]);
         }
         if (p_.time && found()) save_joules(tenth); else anneal(found() ? as_start(best_) : last, tenth, 0.85, 1.0, 0.03);
         return best_;
+    }
+    // What a search without a clock finds where transfers cost a tenth.
+    Start mostly_paged(std::int64_t moves, double from, double until) {
+        Problem cheap = p_;
+        cheap.overlap = false;
+        cheap.most_seconds = cheap.most_joules = cheap.most_flash = cheap.most_writes = -1;
+        for (std::vector<Amounts>* transfers : {&cheap.in, &cheap.out})
+            for (Amounts& one : *transfers) one[COST] *= 0.1;
+        Search other(cheap, first_, moves_.random.next(), goal_.price(), check_);
+        Poll poll = [this](const Answer*, std::int64_t done) {
+            return (*poll_)(found() ? &best_ : nullptr, trial_.count() + done);
+        };
+        other.begun_ = begun_;
+        other.limit_ = limit_;
+        other.poll_ = &poll;
+        Start last = other.anneal(first_, moves, from, until, 0.1);
+        stopped_ = other.stopped_;
+        return other.found() ? as_start(other.best_) : last;
     }
     // What no second is won with: transfers go where the step takes no longer without them.
     void save_joules(std::int64_t moves) {
