@@ -20,6 +20,11 @@ from poet_runtime.paging_file import FlashOptions
 from poet_runtime.planner import Planner, accept, obtain_plan, unconstrained_plan
 from poet_runtime.program import Program
 
+_FLASH_FIGURES = (
+    "page_in_latency_seconds", "page_in_bytes_per_second", "page_out_latency_seconds",
+    "page_out_bytes_per_second", "flash_watts",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSource:
@@ -90,17 +95,20 @@ class PlanSource:
 
     def _target(self) -> DeviceProfile:
         """What a plan is made for. A plan for time on this machine rests on its flash as measured,
-        not on the estimates that the profile comes with."""
+        not on the estimates that the profile comes with; a GPU that pages to flash does so at the
+        flash's speed, not its bus's."""
         profile = self.profile or load_device(self.machine)
-        named = not isinstance(self.device, DeviceProfile) and profile.name == "host"
+        at_hand = not isinstance(self.device, DeviceProfile) and profile.name in {"host", "cuda"}
         flash = self.flash or FlashOptions()
         pages = flash.tier == "flash" and (self.allowed is None or self.allowed.page)
-        if self.objective is not Objective.TIME or not named or not pages:
+        if not at_hand or not pages:
             return profile
+        if self.objective is not Objective.TIME:
+            return _paging_as(load_device("host"), profile)
         from poet_runtime.calibrate import calibrated_host
 
         try:
-            return calibrated_host(self.paging_directory, flash)
+            return _paging_as(calibrated_host(self.paging_directory, flash), profile)
         except (UsageError, ReplayError):
             return profile  # a plan that pages there is refused, for that reason, when it is to run
 
@@ -125,3 +133,12 @@ class PlanSource:
         cap = self.flash_write_bytes
         judged = accept(graph, self.plan, problem=problem, ram_bytes=ram_bytes, flash_write_bytes=cap)  # fmt: skip
         return self.plan, judged
+
+
+def _paging_as(host: DeviceProfile, profile: DeviceProfile) -> DeviceProfile:
+    """A profile of this machine with the host's flash."""
+    if profile.name == host.name:
+        return host
+    flash = {name: getattr(host, name) for name in _FLASH_FIGURES}
+    sources = {name: host.sources[name] for name in _FLASH_FIGURES if name in host.sources}
+    return replace(profile, **flash, sources={**profile.sources, **sources})

@@ -76,8 +76,8 @@ class TrainStep(Closing):
     `split`: whether large ops are traced in parts, to the same bits ("auto": where a budget wants
     it; "off"; or a size such as "300MiB"; see `splitting_choice`); a plan belongs to its splitting.
     `paging_directory`: where the paging file goes; `flash`: how flash is used, a named file or raw
-    device included, or that copies go to the host's memory beside a GPU. `flash_write_bytes`: cap on flash writes a step, by default 4 x
-    keep-everything's peak. `checkpoint_path`: checkpoints go to two files of that name, one every
+    device included, or that copies go to the host's memory beside a GPU. `flash_write_bytes`: cap
+    on flash writes a step, by default 4 x keep-everything's peak. `checkpoint_path`: checkpoints go to two files of that name, one every
     `checkpoint_every` steps and whenever `checkpoint()` is called; see `resume`. `log=True` keeps
     the instructions that the newest step executed in `executed`.
 

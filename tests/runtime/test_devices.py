@@ -18,8 +18,11 @@ import pytest
 import torch
 
 from poet_core.baseline import keep_everything
+from poet_core.device import DeviceProfile
+from poet_core.devices import load_device
 from poet_core.errors import ReplayError, TraceError
-from poet_core.plan import Do, Instruction
+from poet_core.plan import Do, Instruction, Objective
+from poet_core.plan_request import PlanRequest
 from poet_runtime import TrainStep, running_step
 from poet_runtime.cuda_measure import CudaPeak, peak_between
 from poet_runtime.isolated_program import program_to_document
@@ -27,6 +30,7 @@ from poet_runtime.measured_peak import measure_step_peak
 from poet_runtime.pager import Pager
 from poet_runtime.paging import Paging
 from poet_runtime.paging_file import FlashOptions
+from poet_runtime.plan_source import PlanSource
 from poet_runtime.program import DEVICE_CONDITION
 from poet_runtime.reach import Staged
 from poet_runtime.stream_pager import StreamPager
@@ -221,6 +225,44 @@ def test_a_step_on_a_device_does_not_travel() -> None:
     with pytest.raises(ReplayError, match="cuda:1") as caught:
         program_to_document(there)
     assert caught.value.code == "step_not_portable"
+
+
+class Asked(Exception):
+    """What a planner was asked for."""
+
+
+def asked(machine: str, **options: Any) -> DeviceProfile:
+    class Asks:
+        def plan(self, request: PlanRequest) -> Any:
+            raise Asked(request.profile)
+
+    options = {
+        "device": None, "objective": Objective.ENERGY, "allowed": None, "flash": None, **options,
+    }  # fmt: skip
+    source = PlanSource(
+        ram="1MiB", plan=None, planner=Asks(), time_ratio=None, flash_write_bytes=None,
+        wall_seconds=1.0, machine=machine, **options,
+    )  # fmt: skip
+    with pytest.raises(Asked) as caught:
+        source.plan_for(trace(*mlp_momentum(), batches(mlp_momentum, 1)[0]))
+    (profile,) = caught.value.args
+    assert isinstance(profile, DeviceProfile)
+    return profile
+
+
+def test_a_gpu_pages_at_the_speed_of_its_second_tier(tmp_path: Path) -> None:
+    host, cuda = load_device("host"), load_device("cuda")
+    assert asked("host") == host
+    assert asked("cuda", flash=FlashOptions(tier="host")) == cuda
+    flash = asked("cuda")
+    assert flash.page_in_bytes_per_second == host.page_in_bytes_per_second
+    assert flash.sources["page_in_bytes_per_second"] == host.sources["page_in_bytes_per_second"]
+    assert (flash.name, flash.alignment_bytes) == ("cuda", 512)
+    assert asked("cuda", device=cuda) == cuda  # a profile that was given is left alone
+    options = {"objective": Objective.TIME, "paging_directory": tmp_path}
+    measured = asked("cuda", **options)
+    assert measured.page_out_bytes_per_second == asked("host", **options).page_out_bytes_per_second
+    assert measured.alignment_bytes == 512
 
 
 def test_a_peak_is_without_what_was_there_before() -> None:
