@@ -143,6 +143,13 @@ def test_options_that_do_not_go_together(poet, arguments, code):
     assert (result.code, result.json["error"]["code"]) == (2, code)
 
 
+def test_every_option_is_documented(poet):
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"--[a-z][a-z-]+", poet("train", "--help").out.split("Examples:")[0]))
+    assert len(known) > 15
+    assert [option for option in known - {"--help"} if option not in text] == []
+
+
 def command(module, *options):
     return [sys.executable, "-m", "poet_cli.main", "train", module, "--isolated", *BUDGET, *options]
 
