@@ -40,17 +40,20 @@ class Exactness:
         self,
         before: Sequence[Draft],
         after: Sequence[Draft],
-        results: Mapping[int, int],
+        results: Mapping[int, int | tuple[int, ...]],
         integers: Mapping[int, Integers],
     ) -> bool:
         """Whether both leave the same bits. `results`: storages that are needed afterwards, by
-        their number in `before`, with their number in `after`; `integers`: by storage."""
+        their number in `before`, with their number in `after`, or those of the pieces that together
+        are one; `integers`: by storage."""
         form = self._form(before, after, results, integers)
         key = (form, self._range, torch.get_num_threads())
         if key not in _KNOWN:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
-                expected = self._run(before, before, list(results), integers)
-                found = self._run(before, after, list(results.values()), integers)
+                whole = [(storage,) for storage in results]
+                pieces = [one if isinstance(one, tuple) else (one,) for one in results.values()]
+                expected = self._run(before, before, whole, integers)
+                found = self._run(before, after, pieces, integers)
             _KNOWN[key] = expected == found
         return _KNOWN[key]
 
@@ -58,7 +61,7 @@ class Exactness:
         self,
         original: Sequence[Draft],
         drafts: Sequence[Draft],
-        results: Sequence[int],
+        results: Sequence[tuple[int, ...]],
         integers: Mapping[int, Integers],
     ) -> list[str]:
         """Digests of the results, and of the generator's state."""
@@ -68,13 +71,17 @@ class Exactness:
             for storage, dtype in _begins_with(original).items()
         }
         torch.manual_seed(1)
+        needed = {storage for pieces in results for storage in pieces}
         last = {storage: at for at, draft in enumerate(drafts) for storage in draft.operands}
         for at, draft in enumerate(drafts):
             _execute(draft, memory)
             for storage in draft.operands:
-                if last[storage] == at and storage not in results:
+                if last[storage] == at and storage not in needed:
                     del memory[storage]
-        digests = [_digest(memory[storage], self._sizes[storage]) for storage in results]
+        digests = [
+            _digest([(memory[storage], self._sizes[storage]) for storage in pieces])
+            for pieces in results
+        ]
         return [*digests, hashlib.sha256(torch.get_rng_state().numpy().data).hexdigest()]
 
     def _filled(
@@ -101,7 +108,7 @@ class Exactness:
         self,
         before: Sequence[Draft],
         after: Sequence[Draft],
-        results: Mapping[int, int],
+        results: Mapping[int, int | tuple[int, ...]],
         integers: Mapping[int, Integers],
     ) -> str:
         """Equal for pairs that do the same work: storages by order of appearance."""
@@ -114,7 +121,13 @@ class Exactness:
             for draft in (*before, *after)
             for moved in (draft.renumbered(local),)
         ]
-        compared = [(local[one], local[other]) for one, other in results.items()]
+        compared = [
+            (
+                local[one],
+                [local[piece] for piece in (other if isinstance(other, tuple) else (other,))],
+            )
+            for one, other in results.items()
+        ]
         valid = {local[storage]: values for storage, values in integers.items()}
         sizes = [self._sizes[storage] for storage in local]
         return repr((len(before), forms, compared, valid, sizes))
@@ -148,7 +161,11 @@ def _execute(draft: Draft, memory: dict[int, Tensor]) -> None:
             memory[spec.storage] = output
 
 
-def _digest(tensor: Tensor, size_bytes: int) -> str:
-    flat = torch.empty(0, dtype=torch.uint8, device="cpu")
-    flat.set_(tensor.untyped_storage(), 0, (size_bytes,), (1,))
-    return hashlib.sha256(flat.numpy().data).hexdigest()
+def _digest(pieces: Sequence[tuple[Tensor, int]]) -> str:
+    """Of so many bytes of each tensor's storage, one after the other."""
+    digest = hashlib.sha256()
+    for tensor, size_bytes in pieces:
+        flat = torch.empty(0, dtype=torch.uint8, device="cpu")
+        flat.set_(tensor.untyped_storage(), 0, (size_bytes,), (1,))
+        digest.update(flat.numpy().data)
+    return digest.hexdigest()

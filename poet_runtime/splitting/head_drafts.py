@@ -29,19 +29,26 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TiledHead:
-    """`forward` stands where the loss stood, `backward` where the softmax's gradient did."""
+    """`forward` stands where the loss stood, `backward` where the softmax's gradient did.
+    `of_weight`: the weight's gradient, in row pieces or in one."""
 
     forward: tuple[Draft, ...]
     backward: tuple[Draft, ...]
+    of_weight: tuple[TensorSpec, ...]
 
 
 def tiled(
-    drafts: Sequence[Draft], head: Head, blocks: list[Block], tile_bytes: int
+    drafts: Sequence[Draft],
+    head: Head,
+    blocks: list[Block],
+    tile_bytes: int,
+    weight_rows: Sequence[tuple[int, int]] = (),
 ) -> TiledHead | None:
     """The head on row pieces and column pieces of about `tile_bytes`; None where one piece is all.
 
-    Appends their storages to `blocks`."""
-    return _Tiling(drafts, head, blocks, tile_bytes).tiled()
+    `weight_rows`: first row and number of rows of the pieces of the weight's gradient; where there
+    are none it stays whole. Appends storages to `blocks`."""
+    return _Tiling(drafts, head, blocks, tile_bytes).tiled(weight_rows)
 
 
 class _Tiling:
@@ -61,15 +68,30 @@ class _Tiling:
         self._column_parts = _parts(columns, pieces)
         self._target = drafts[head.loss].args[1]
 
-    def tiled(self) -> TiledHead | None:
+    def tiled(self, weight_rows: Sequence[tuple[int, int]]) -> TiledHead | None:
         if len(self._row_parts) < 2 or len(self._column_parts) < 2:
             return None
         columns = self._logits.size[1]
         pieces = [
             self._fresh("log_probabilities", (count, columns)) for _, count in self._row_parts
         ]
+        whole = self._drafts[self._head.to_weight].outputs[0]
+        assert whole is not None
+        of_weight = [(0, whole)]
+        if weight_rows:
+            width = whole.size[1]
+            of_weight = [
+                (begin, self._fresh("weight_gradient", (count, width)))
+                for begin, count in weight_rows
+            ]
         forward = tuple(self._forward(pieces))
-        return TiledHead(forward=forward, backward=tuple(self._backward(pieces)))
+        tiles: list[list[TensorSpec]] = []
+        by_rows = tuple(self._by_rows(pieces, tiles))
+        return TiledHead(
+            forward=forward,
+            backward=(*by_rows, *self._by_columns(tiles, of_weight)),
+            of_weight=tuple(piece for _, piece in of_weight),
+        )
 
     def _forward(self, pieces: Sequence[TensorSpec]) -> Iterator[Draft]:
         linear, loss = self._drafts[self._head.linear], self._drafts[self._head.loss]
@@ -100,14 +122,16 @@ class _Tiling:
             (chosen, target, reduction, ignore_index), outputs=loss.outputs, flops=loss.flops,
         )  # fmt: skip
 
-    def _backward(self, pieces: Sequence[TensorSpec]) -> Iterator[Draft]:
+    def _by_rows(
+        self, pieces: Sequence[TensorSpec], tiles: list[list[TensorSpec]]
+    ) -> Iterator[Draft]:
+        """The backward by rows. Appends the tiles of each row piece."""
         picking, softmax = self._drafts[self._head.picking], self._drafts[self._head.backward]
         to_hidden = self._drafts[self._head.to_hidden]
         of_hidden, weight = to_hidden.outputs[0], to_hidden.args[1]
         assert of_hidden is not None
         of_loss, _, target, _, reduction, ignore_index, total_weight = picking.args
-        yield self._empty(to_hidden)
-        tiles: list[list[TensorSpec]] = []
+        yield self._empty(to_hidden, of_hidden)
         for number, ((begin, count), piece) in enumerate(zip(self._row_parts, pieces, strict=True)):
             gradient = _rows_of(of_loss, begin, count) if of_loss.size else of_loss
             some = _rows_of(target, begin, count)
@@ -127,47 +151,50 @@ class _Tiling:
                 softmax, f"{softmax.name}.tiles.{number}", head_tiles.cut_by_columns,
                 (piece, self._column_parts[0][1]), outputs=tuple(tiles[-1]),
             )  # fmt: skip
-        yield from self._weight(tiles)
 
-    def _weight(self, tiles: Sequence[Sequence[TensorSpec]]) -> Iterator[Draft]:
+    def _by_columns(
+        self, tiles: Sequence[Sequence[TensorSpec]], of_weight: Sequence[tuple[int, TensorSpec]]
+    ) -> Iterator[Draft]:
+        """The backward by columns. `of_weight`: first row and tensor of each piece."""
         to_weight = self._drafts[self._head.to_weight]
         to_bias = None if self._head.to_bias is None else self._drafts[self._head.to_bias]
-        of_weight, hidden = to_weight.outputs[0], to_weight.args[1]
         of_bias = None if to_bias is None else to_bias.outputs[0]
-        assert of_weight is not None
-        yield self._empty(to_weight)
-        if to_bias is not None:
-            yield self._empty(to_bias)
+        hidden = to_weight.args[1]
+        if to_bias is not None and of_bias is not None:
+            yield self._empty(to_bias, of_bias)
+        made: set[int] = set()
         for number, (begin, width) in enumerate(self._column_parts):
-            some = _rows_of(of_weight, begin, width)
+            some: list[TensorSpec] = []
+            for first, piece in of_weight:
+                low, high = max(begin, first), min(begin + width, first + piece.size[0])
+                if low >= high:
+                    continue
+                if piece.storage not in made:
+                    yield self._empty(to_weight, piece, number=len(made))
+                    made.add(piece.storage)
+                some.append(_rows_of(piece, low - first, high - low))
             column = [row[number] for row in tiles]
-            flops = to_weight.flops * width // self._logits.size[1]
-            if of_bias is None:
-                yield self._draft(
-                    to_weight, f"{to_weight.name}.{number}", head_tiles.weight_gradient_,
-                    (some, column, hidden), mutates=(of_weight.storage,), flops=flops,
-                )  # fmt: skip
-                continue
-            bias = replace(of_bias, size=(1, width), offset=begin)
+            bias = () if of_bias is None else (replace(of_bias, size=(1, width), offset=begin),)
+            function = head_tiles.weight_and_bias_gradient_ if bias else head_tiles.weight_gradient_
             yield self._draft(
-                to_weight, f"{to_weight.name}.{number}", head_tiles.weight_and_bias_gradient_,
-                (some, bias, column, hidden), mutates=(of_weight.storage, of_bias.storage),
-                flops=flops,
+                to_weight, f"{to_weight.name}.{number}", function, (some, *bias, column, hidden),
+                mutates=tuple(spec.storage for spec in (*some, *bias)),
+                flops=to_weight.flops * width // self._logits.size[1],
             )  # fmt: skip
 
-    def _empty(self, draft: Draft) -> Draft:
-        """The storage that the draft fills, to be filled by rows."""
-        (spec,) = draft.outputs
-        assert spec is not None
+    def _empty(self, draft: Draft, spec: TensorSpec, *, number: int = 0) -> Draft:
+        """A storage that the draft fills, to be filled by rows."""
         return self._draft(
-            draft, f"{draft.name}.empty", _aten.empty.memory_format, (list(spec.size),),
+            draft, f"{draft.name}.empty.{number}", _aten.empty.memory_format, (list(spec.size),),
             kwargs={"dtype": spec.dtype, "device": torch.device("cpu")}, outputs=(spec,),
         )  # fmt: skip
 
     def _fresh(self, name: str, size: tuple[int, ...]) -> TensorSpec:
         dtype = self._logits.dtype
         size_bytes = torch.Size(size).numel() * dtype.itemsize
-        role = Role.GRADIENT if name == "tile" else Role.ACTIVATION
+        role = (
+            Role.ACTIVATION if name in ("logits", "log_probabilities", "chosen") else Role.GRADIENT
+        )
         self._blocks.append(
             Block(name=f"{name}.{len(self._blocks)}", size_bytes=size_bytes, role=role)
         )

@@ -46,15 +46,24 @@ def cut_by_columns(gradient: Tensor, width: int) -> tuple[Tensor, ...]:
     )
 
 
-def weight_gradient_(weight: Tensor, tiles: list[Tensor], hidden: Tensor) -> None:
-    """Fills the rows of the weight's gradient that belong to the tiles' columns."""
-    torch.mm(torch.cat(tiles).t(), hidden, out=weight)
+def weight_gradient_(weights: list[Tensor], tiles: list[Tensor], hidden: Tensor) -> None:
+    """Fills the rows of the weight's gradient that belong to the tiles' columns; `weights` are these
+    rows, in one or several pieces."""
+    _fill(weights, torch.cat(tiles), hidden)
 
 
 def weight_and_bias_gradient_(
-    weight: Tensor, bias: Tensor, tiles: list[Tensor], hidden: Tensor
+    weights: list[Tensor], bias: Tensor, tiles: list[Tensor], hidden: Tensor
 ) -> None:
     """As `weight_gradient_`, and the columns of the bias's gradient."""
     panel = torch.cat(tiles)
-    torch.mm(panel.t(), hidden, out=weight)
+    _fill(weights, panel, hidden)
     bias.copy_(panel.sum([0], keepdim=True))
+
+
+def _fill(weights: list[Tensor], panel: Tensor, hidden: Tensor) -> None:
+    begin = 0
+    for weight in weights:
+        end = begin + weight.shape[0]
+        torch.mm(panel[:, begin:end].t(), hidden, out=weight)
+        begin = end

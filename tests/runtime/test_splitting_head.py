@@ -56,6 +56,52 @@ def test_the_floor_is_lower() -> None:
     assert floor(SPLIT) < floor(None)
 
 
+@pytest.fixture
+def small_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poet_runtime.trace.CHUNK_BYTES", 12_000)
+
+
+def pieces(program: Program) -> list[int]:
+    return [s.id for s in program.graph.storages if s.name.startswith("weight_gradient.")]
+
+
+@pytest.mark.usefixtures("small_updates")
+@pytest.mark.parametrize("step", [bert.step_tiny, gpt2.step_tiny], ids=["bert", "gpt2"])
+def test_a_tied_weights_gradient_in_the_rows_of_its_updates(step: Any, tmp_path: Path) -> None:
+    batch = step()[3]
+    running, model, optimizer = paged(lambda: step()[:3], batch, tmp_path, SPLIT)
+    with running:
+        graph = running.program.graph
+        found = pieces(running.program)
+        assert len(found) > 2
+        assert max(graph.storages[one].size_bytes for one in found) < 500 * 32 * 4 / 2
+        for piece in found:
+            kinds = [op.kind for op in graph.ops if piece in op.touches]
+            assert kinds[-2] == "poet.embedding_rows_added_"
+            assert kinds[-1].startswith("poet.adam")
+        bits = outcome(model, optimizer, trained(running, [batch] * 3))
+    assert bits == eager(lambda: step()[:3], [batch] * 3)
+
+
+@pytest.mark.usefixtures("small_updates")
+def test_pieces_page_one_by_one(tmp_path: Path) -> None:
+    _, _, batch = head_step()
+    step, model, optimizer = paged(build, batch, tmp_path, SPLIT)
+    with step:
+        assert pieces(step.program)
+        found = outcome(model, optimizer, trained(step, [batch] * 3))
+    assert found == eager(build, [batch] * 3)
+
+
+@pytest.mark.usefixtures("small_updates")
+def test_a_gradient_whose_norm_is_wanted_stays_whole() -> None:
+    model, optimizer, batch = head_step()
+    options = StepOptions(split_above_bytes=0, clip_norm=1.0)
+    program = trace(model, nn.functional.cross_entropy, optimizer, batch, options=options)
+    assert head_note(program).rule == "poet.tiled_head"
+    assert not pieces(program)
+
+
 class Head(nn.Module):
     """Words in, a hidden layer, words out; `loss_parts` also reads the logits."""
 
@@ -138,12 +184,11 @@ def test_a_head_of_one_tile_is_said_and_left(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_other_bits_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(tiles: list[Tensor], hidden: Tensor) -> Tensor:
-        return torch.cat(tiles).t() @ (hidden * 1.001)
+    right = head_tiles.weight_and_bias_gradient_
 
-    def fills_wrongly(weight: Tensor, bias: Tensor, tiles: list[Tensor], hidden: Tensor) -> None:
-        weight.copy_(wrong(tiles, hidden))
-        bias.copy_(torch.cat(tiles).sum([0], keepdim=True))
+    def fills_wrongly(weights: list[Tensor], bias: Tensor, *others: Any) -> None:
+        right(weights, bias, *others)
+        weights[0][-1] *= 1.001
 
     monkeypatch.setattr(head_tiles, "weight_and_bias_gradient_", fills_wrongly)
     model, optimizer, batch = head_step()
