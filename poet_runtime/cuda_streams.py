@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.cuda._pin_memory_utils import pin_memory, unpin_memory
 
 from poet_runtime.streams import Mark
-
-_CAN_LOCK_FOR_EVERY_CONTEXT = 1  # cudaHostRegisterPortable
 
 
 class CudaStreams:
@@ -48,14 +47,8 @@ class CudaPageLock:
 
     def lock(self, address: int, size_bytes: int) -> None:
         """See PageLock."""
-        flags = _CAN_LOCK_FOR_EVERY_CONTEXT
-        torch.cuda.check_error(int(_runtime().cudaHostRegister(address, size_bytes, flags)))
+        pin_memory(address, size_bytes)
 
     def unlock(self, address: int) -> None:
         """See PageLock."""
-        torch.cuda.check_error(int(_runtime().cudaHostUnregister(address)))
-
-
-def _runtime() -> Any:
-    cuda: Any = torch.cuda
-    return cuda.cudart()
+        unpin_memory(address)

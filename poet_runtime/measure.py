@@ -26,7 +26,7 @@ from poet_runtime.drafts import Draft, map_specs, specs_in
 from poet_runtime.kernels import AsTraced, lies_as
 from poet_runtime.program import TensorSpec
 from poet_runtime.timing import OpTimer, kept_memory
-from poet_runtime.torch_device import CPU, keeping_generators
+from poet_runtime.torch_device import CPU, devices_mixed, keeping_generators
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,8 @@ class Measurer:
         for spec, output in zip(draft.outputs, outputs, strict=True):
             if spec is None:
                 continue
+            if output.device != self._device:
+                raise devices_mixed(f"an output of {draft.name} ({draft.kind}) on {output.device}")
             shared = output.numel() and output.untyped_storage().data_ptr() in owners
             if output.dtype != spec.dtype or tuple(output.shape) != spec.size or shared:
                 raise TraceError(

@@ -121,6 +121,9 @@ class CompiledStep:
             if not lies_as(tensor, spec):
                 found = _layout(spec_of(tensor, spec.storage))
                 self._refuse(op_id, f"a tensor of {found}", _layout(spec))
+            if tensor.device != self.program.device:
+                expected = f"one on {self.program.device}"
+                self._refuse(op_id, f"a tensor on {tensor.device}", expected)
             memory = tensor.untyped_storage()
             expected_bytes = self.program.graph.storages[spec.storage].size_bytes
             if memory.nbytes() != expected_bytes:

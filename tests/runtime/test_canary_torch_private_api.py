@@ -105,6 +105,13 @@ def test_flop_counts_take_output_values() -> None:
     assert count(one, other, out_val=one @ other) == 2 * 2 * 3 * 5
 
 
+def test_memory_can_be_locked_for_a_gpu() -> None:
+    from torch.cuda import _pin_memory_utils
+
+    assert list(inspect.signature(_pin_memory_utils.pin_memory).parameters) == ["data_ptr", "size"]
+    assert list(inspect.signature(_pin_memory_utils.unpin_memory).parameters) == ["data_ptr"]
+
+
 def test_optimizers_default_to_the_loop_whose_arithmetic_the_rules_follow() -> None:
     from torch.optim.optimizer import _default_to_fused_or_foreach
 

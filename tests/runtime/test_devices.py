@@ -21,17 +21,20 @@ from poet_core.baseline import keep_everything
 from poet_core.device import DeviceProfile
 from poet_core.devices import load_device
 from poet_core.errors import ReplayError, TraceError
+from poet_core.graph import Phase
 from poet_core.plan import Do, Instruction, Objective
 from poet_core.plan_request import PlanRequest
 from poet_runtime import TrainStep, running_step
 from poet_runtime.cuda_measure import CudaPeak, peak_between
+from poet_runtime.drafts import Draft
 from poet_runtime.isolated_program import program_to_document
+from poet_runtime.measure import Measurer
 from poet_runtime.measured_peak import measure_step_peak
 from poet_runtime.pager import Pager
 from poet_runtime.paging import Paging
 from poet_runtime.paging_file import FlashOptions
 from poet_runtime.plan_source import PlanSource
-from poet_runtime.program import DEVICE_CONDITION
+from poet_runtime.program import DEVICE_CONDITION, TensorSpec
 from poet_runtime.reach import Staged
 from poet_runtime.stream_pager import StreamPager
 from poet_runtime.torch_device import (
@@ -225,6 +228,34 @@ def test_a_step_on_a_device_does_not_travel() -> None:
     with pytest.raises(ReplayError, match="cuda:1") as caught:
         program_to_document(there)
     assert caught.value.code == "step_not_portable"
+
+
+def on_meta(*args: Any) -> Any:
+    """What addmm gives, on another device than its arguments."""
+    return torch.ops.aten.addmm.default(*args).to("meta")
+
+
+def test_an_op_that_answers_from_another_device_is_refused(tmp_path: Path) -> None:
+    """As fused attention does with its seeds, where its shape function says otherwise."""
+    values = TensorSpec(storage=0, dtype=torch.float32, size=(2, 2), stride=(2, 1))
+    draft = Draft(
+        name="op", kind="aten.addmm.default", phase=Phase.FORWARD, function=on_meta,
+        args=(values, values, values), outputs=(replace(values, storage=1),),
+    )  # fmt: skip
+    with pytest.raises(TraceError, match=r"an output of op .* on meta") as caught:
+        Measurer([16, 16]).measure(draft)
+    assert caught.value.code == "devices_mixed"
+    model, loss_fn, optimizer = mlp_momentum()
+    data = batches(mlp_momentum, 1)
+    program = trace(model, loss_fn, optimizer, data[0])
+    calls = (replace(program.calls[0], function=on_meta), *program.calls[1:])
+    step = TrainStep(
+        model, loss_fn, optimizer, data[0], program=replace(program, calls=calls),
+        paging_directory=tmp_path,
+    )  # fmt: skip
+    with pytest.raises(ReplayError, match="a tensor on meta; the trace says one on cpu"):
+        step(*data[0])
+    step.close()
 
 
 class Asked(Exception):
