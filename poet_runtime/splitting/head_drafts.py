@@ -5,7 +5,8 @@
                                rows of the hidden states', tiles cut; then, by columns, the weight's
 
 Rows and columns are storages of their own, so a plan can page each or make it again. Invariant:
-what the head leaves (loss, total weight, three gradients) lies in the storages that it had.
+what the head leaves (loss, total weight, gradients) lies in the storages that it had, except a
+weight's gradient that is asked for in row pieces.
 """
 
 from __future__ import annotations
@@ -66,7 +67,6 @@ class _Tiling:
         pieces = -(-size_bytes // tile_bytes)
         self._row_parts = _parts(rows, pieces)
         self._column_parts = _parts(columns, pieces)
-        self._target = drafts[head.loss].args[1]
 
     def tiled(self, weight_rows: Sequence[tuple[int, int]]) -> TiledHead | None:
         if len(self._row_parts) < 2 or len(self._column_parts) < 2:
