@@ -11,6 +11,7 @@ would use; a profile says of each such number where it comes from.
 
 from __future__ import annotations
 
+import mmap
 import os
 import statistics
 import time
@@ -50,35 +51,43 @@ class FlashSpeed:
 
 
 def calibrated_host(
-    directory: str | os.PathLike[str] | None = None, options: FlashOptions | None = None
+    directory: str | os.PathLike[str] | None = None,
+    options: FlashOptions | None = None,
+    *,
+    aligned: bool = True,
 ) -> DeviceProfile:
     """The profile `host` with the flash of a paging directory measured, once for each process.
 
+    `aligned`: to and from memory that every disk takes, as the arena's is; without it torch's own
+    in this process, which may have to go through a buffer (`flash_file`).
     Raises UsageError (`paging_directory_missing`, `paging_on_ram`, `paging_file_...`) and
     ReplayError (`flash_full`, `flash_io`).
     """
     place = None if directory is None else str(Path(directory).resolve())
-    return _calibrated(place, options or FlashOptions())
+    return _calibrated(place, options or FlashOptions(), aligned)
 
 
 def measure_flash(
-    directory: str | os.PathLike[str] | None = None, options: FlashOptions | None = None
+    directory: str | os.PathLike[str] | None = None,
+    options: FlashOptions | None = None,
+    *,
+    aligned: bool = True,
 ) -> FlashSpeed:
-    """What transfers to and from a paging file take. Raises as `calibrated_host`."""
+    """What transfers to and from a paging file take. Arguments and errors as `calibrated_host`."""
     options = options or FlashOptions()
     place = choose_paging_place(directory, options)
     if options.file is not None and not Path(options.file).is_block_device():
         options = replace(options, file=None)  # beside the named file, which is another run's yet
     pager = Pager(_LARGE * _LARGE_BYTES + _SMALL * _SMALL_BYTES, place, options)
     try:
-        return _measured(pager)
+        return _measured(pager, aligned)
     finally:
         pager.close()
 
 
-def _measured(pager: Pager) -> FlashSpeed:
-    large = _Transfers(pager, _LARGE_BYTES, _LARGE, first=0)
-    small = _Transfers(pager, _SMALL_BYTES, _SMALL, first=_LARGE)
+def _measured(pager: Pager, aligned: bool) -> FlashSpeed:
+    large = _Transfers(pager, _LARGE, _memory(_LARGE_BYTES, aligned), first=0)
+    small = _Transfers(pager, _SMALL, _memory(_SMALL_BYTES, aligned), first=_LARGE)
     rounds: list[list[float]] = []
     begun = time.monotonic()
     while len(rounds) <= 1 or (
@@ -108,15 +117,25 @@ def _rate(seconds: float, latency_seconds: float) -> float:
     return _LARGE * _LARGE_BYTES / moving
 
 
+def _memory(size_bytes: int, aligned: bool) -> torch.Tensor:
+    """A storage of its own, with pages; aligned as a mapping is, or as torch's allocator has it."""
+    if aligned:
+        memory = torch.frombuffer(mmap.mmap(-1, size_bytes), dtype=torch.uint8)
+    else:
+        memory = torch.empty(size_bytes, dtype=torch.uint8, device="cpu")
+    return memory.random_()
+
+
 class _Transfers:
     """Storages of one size, to and from places of their own."""
 
-    def __init__(self, pager: Pager, size_bytes: int, count: int, *, first: int) -> None:
-        self._pager, self._storages = pager, range(first, first + count)
+    def __init__(self, pager: Pager, count: int, memory: torch.Tensor, *, first: int) -> None:
+        self._pager, self._memory = pager, memory
+        self._storages = range(first, first + count)
+        size_bytes = memory.nbytes
         self._offset = {
             s: first * _LARGE_BYTES + i * size_bytes for i, s in enumerate(self._storages)
         }
-        self._memory = torch.randint(0, 255, (size_bytes,), dtype=torch.uint8, device="cpu")
 
     def writes(self) -> None:
         for storage in self._storages:
@@ -147,8 +166,8 @@ def _beside_compute(pager: Pager, *parts: Callable[[], None]) -> list[float]:
 
 
 @cache
-def _calibrated(directory: str | None, options: FlashOptions) -> DeviceProfile:
-    return host_profile(measure_flash(directory, options))
+def _calibrated(directory: str | None, options: FlashOptions, aligned: bool) -> DeviceProfile:
+    return host_profile(measure_flash(directory, options, aligned=aligned))
 
 
 def host_profile(speed: FlashSpeed) -> DeviceProfile:

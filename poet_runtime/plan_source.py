@@ -105,10 +105,13 @@ class PlanSource:
             return profile
         if self.objective is not Objective.TIME:
             return _paging_as(load_device("host"), profile)
+        from poet_runtime.arena import Arena
         from poet_runtime.calibrate import calibrated_host
 
         try:
-            return _paging_as(calibrated_host(self.paging_directory, flash), profile)
+            aligned = Arena.active() is not None
+            host = calibrated_host(self.paging_directory, flash, aligned=aligned)
+            return _paging_as(host, profile)
         except (UsageError, ReplayError):
             return profile  # a plan that pages there is refused, for that reason, when it is to run
 

@@ -25,7 +25,8 @@ SPEED = FlashSpeed(
 def asked(monkeypatch):
     directories = []
 
-    def measured(directory, _options):
+    def measured(directory, _options, *, aligned):
+        assert aligned  # as it is for a worker with an arena
         directories.append(directory)
         return SPEED
 

@@ -76,9 +76,9 @@ def test_it_is_measured_once_for_a_directory(
     asked: list[object] = []
     measure = calibrate.measure_flash
 
-    def counted(directory: object, options: FlashOptions) -> calibrate.FlashSpeed:
+    def counted(directory: object, options: FlashOptions, *, aligned: bool) -> calibrate.FlashSpeed:
         asked.append(directory)
-        return measure(tmp_path, options)
+        return measure(tmp_path, options, aligned=aligned)
 
     monkeypatch.setattr(calibrate, "measure_flash", counted)
     assert calibrated_host(tmp_path, OPTIONS) is calibrated_host(str(tmp_path), OPTIONS)
@@ -112,7 +112,7 @@ def source(directory: Path, **wishes: object) -> PlanSource:
 def test_plans_for_time_on_this_machine_rest_on_it_and_no_others(tmp_path: Path) -> None:
     stock = load_device("host")
     measured = source(tmp_path)._target()
-    assert measured == calibrated_host(tmp_path, OPTIONS)
+    assert measured == calibrated_host(tmp_path, OPTIONS, aligned=False)  # no arena in tests
     assert source(tmp_path, device="host")._target() == measured
     for unmeasured in (
         source(tmp_path, objective=Objective.ENERGY),
