@@ -4,6 +4,7 @@ The source holds integers only: ops, constants and shapes are looked up in table
 client's own trace, so nothing from a document's text can become code. Names in it:
 
     t5, t5_2     storage 5: its tensor, and other views of it     f7   the call of op 7
+    p7           the call of op 7 in the place of an operand (see `in_place`)
     k3           an entry of the table of constants               x7   the last keywords of op 7
     g4           the generator's state before random op 4         W    waits for a transfer
     O, I         page out, page in (by number of the transfer)    S, V, E  view, dtype view, empty
@@ -26,6 +27,7 @@ from poet_core.graph import Op
 from poet_core.plan import Do, Instruction, Schedule
 from poet_runtime.call_facts import flat_specs, moved_storages, returns_one_tensor
 from poet_runtime.drafts import specs_in
+from poet_runtime.in_place import in_place_calls
 from poet_runtime.program import OpCall, Program, TensorSpec
 
 LOG_CODES = (Do.COMPUTE, Do.PAGE_OUT, Do.PAGE_IN, Do.FREE)
@@ -76,6 +78,8 @@ class _Source:
     waited: int = 0
     runs_left: Counter[int] = field(default_factory=Counter)
     runs_planned: Counter[int] = field(default_factory=Counter)
+    in_place: Mapping[int, OpCall] = field(default_factory=dict)
+    position: int = 0
 
 
 def write_source(
@@ -91,9 +95,11 @@ def write_source(
     source = _Source(
         program, schedule, flat_specs(program), checked, logged,
         runs_left=Counter(runs), runs_planned=runs,
+        # A checked step holds each op to memory of its own, so every op has it there.
+        in_place={} if checked else in_place_calls(program, schedule),
     )  # fmt: skip
     _begin(source)
-    for instruction in schedule.instructions:
+    for source.position, instruction in enumerate(schedule.instructions):
         _STATEMENTS[instruction.do](source, instruction.target)
         if logged:
             _line(source, f"L({LOG_CODES.index(instruction.do)}, {instruction.target})")
@@ -135,7 +141,8 @@ def _compute(source: _Source, op_id: int) -> None:
     for storage in op.writes:
         if storage not in fresh and storage not in source.resident:
             _new(source, storage)
-    expression, arguments = _call(source, op_id, call)
+    own = source.in_place.get(source.position)
+    expression, arguments = _call(source, op_id, own or call)
     before, after = _generator_lines(source, op)
     source.lines += before
     _assign(source, op_id, expression, arguments)
@@ -183,21 +190,22 @@ def _assign(source: _Source, op_id: int, expression: str, arguments: list[str]) 
 def _call(source: _Source, op_id: int, call: OpCall) -> tuple[str, list[str]]:
     """The call as an expression, and the names of the tensors that it is given."""
     # `_op` is the operator itself, without the Python dispatch of OpOverload.__call__.
-    source.tables[f"f{op_id}"] = getattr(call.function, "_op", call.function)
+    name = f"f{op_id}" if call is source.program.calls[op_id] else f"p{op_id}"
+    source.tables[name] = getattr(call.function, "_op", call.function)
     used: list[str] = []
     parts = [_expression(source, argument, used) for argument in call.args]
-    plain = {name: value for name, value in call.kwargs.items() if not any(specs_in(value))}
-    mixed = [name for name in call.kwargs if name not in plain]
+    plain = {key: value for key, value in call.kwargs.items() if not any(specs_in(value))}
+    mixed = [key for key in call.kwargs if key not in plain]
     if mixed:
         pairs = [
-            f"{_constant(source, name)}: {_expression(source, call.kwargs[name], used)}"
-            for name in mixed
+            f"{_constant(source, key)}: {_expression(source, call.kwargs[key], used)}"
+            for key in mixed
         ]
         parts.append(f"**{{{', '.join(pairs)}}}")
     if plain:
         source.tables[f"x{op_id}"] = plain
         parts.append(f"**x{op_id}")
-    return f"f{op_id}({', '.join(parts)})", used
+    return f"{name}({', '.join(parts)})", used
 
 
 def _expression(source: _Source, value: Any, used: list[str]) -> str:

@@ -236,7 +236,7 @@ def test_a_schedule_that_pages_needs_a_pager() -> None:
     assert caught.value.code == "no_pager"
 
 
-NAMES = re.compile(r"[tkfxg]\d+(_\d+)?|[WOISVEGHCL_rh]|step|resident|pop")
+NAMES = re.compile(r"[tkfxgp]\d+(_\d+)?|[WOISVEGHCL_rh]|step|resident|pop")
 
 
 def hostile(program: Program) -> Program:
