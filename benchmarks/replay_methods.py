@@ -35,13 +35,16 @@ EAGER = "eager"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
     """What is switched on. `segments`: how many for n blocks; `budget`: the share of what eager saves
-    (1 is torch.compile as it is)."""
+    (1 is torch.compile as it is); `mapped`: libc's malloc gives back each large block when it is
+    freed (MALLOC_MMAP_THRESHOLD_ held at its default), without which what these two save is lost to
+    its heap's gaps."""
 
     title: str
     segments: Callable[[int], int] | None = None
     budget: float | None = None
     disk: bool = False
     in_backward: bool = False
+    mapped: bool = False
 
 
 def _square_root(blocks: int) -> int:
@@ -55,9 +58,12 @@ def _every(blocks: int) -> int:
 METHODS = {
     EAGER: Method(title="eager"),
     "checkpoint-all": Method(
-        title="checkpoint every block, optimizer in backward", segments=_every, in_backward=True
+        title="checkpoint every block, optimizer in backward, large blocks mapped",
+        segments=_every,
+        in_backward=True,
+        mapped=True,
     ),
-    "disk": Method(title="saved tensors to disk", disk=True),
+    "disk": Method(title="saved tensors to disk, large blocks mapped", disk=True, mapped=True),
     "checkpoint": Method(title="checkpoint, sqrt(n) segments", segments=_square_root),
     "budget-0.2": Method(title="torch.compile, memory budget 0.2", budget=0.2),
     "budget-0.5": Method(title="torch.compile, memory budget 0.5", budget=0.5),

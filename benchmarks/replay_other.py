@@ -11,8 +11,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.replay_methods import METHODS
 from poet_core.errors import ReplayError
 from poet_runtime.cgroup import memory_cgroup
+
+_MAPPED_BYTES = 128 << 10  # mallopt(3): where it begins; set, it no longer grows with use
 
 
 class Other:
@@ -38,6 +41,8 @@ class Other:
             # Its helpers would live on and be counted as the step's memory.
             "TORCHINDUCTOR_COMPILE_THREADS": "1",
         }
+        if METHODS[method].mapped:
+            environment["MALLOC_MMAP_THRESHOLD_"] = str(_MAPPED_BYTES)
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the others
         self._exits.callback(self._errors.close)
         self._process = subprocess.Popen(
