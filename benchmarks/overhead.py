@@ -4,7 +4,7 @@
 
 Each case is trained by eager PyTorch (the optimizer's defaults, gradients set to None) and by
 TrainStep, in processes of their own with one thread, which take turns; with libc's allocator, and
-with the arena on both sides. `--quick`: the smallest case, few turns. `--write` writes
+with the arena on both sides. `--quick`: few turns. `--write` writes
 results/overhead.json and .md and the table of docs/runtime.md, row by row. Exit status 1 where losses differ.
 
 Ratios are medians of turns' ratios: of time, and of the CPU's time, which other work on the machine
@@ -69,11 +69,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print the table; 1 where losses differ."""
     given = sys.argv[1:] if arguments is None else arguments
     quick = "--quick" in given
-    names = ["mlp"] if quick else list(CASES)
     rows: list[Row] = []
-    for name in names:
+    for name in CASES:
         for allocator, environment in _environments():
-            turns, rounds = (2, 1) if quick else (_TURNS, _ROUNDS)
+            turns, rounds = (3, 1) if quick else (_TURNS, _ROUNDS)
             rows.append(_measure(name, allocator, environment, turns, rounds))
             if "--write" in given:
                 _write(rows)
