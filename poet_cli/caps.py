@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # What a worker took on the machine where this was written (poet_runtime.isolated_budget measures
 # it): taken where nothing can be measured, and said to be.
-_USUAL_BASE_BYTES, _USUAL_OP_BYTES = 150 << 20, 39_000
+_USUAL_BASE_BYTES, _USUAL_OP_BYTES = 150 << 20, 16_000
 
 Tracer = Callable[..., "Program"]
 """trace(measured: bool, split_above_bytes: int | None) -> the step's program."""

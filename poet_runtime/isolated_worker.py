@@ -18,6 +18,7 @@ input does, and the folder goes with it.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import shutil
@@ -84,6 +85,8 @@ class Worker:
             checkpoint_path=message["checkpoint_path"],
             checkpoint_every=message["checkpoint_every"],
         )  # fmt: skip
+        if self._arena is not None and message["tags"]:
+            self._step.tag_instructions(self._arena)
         self._optimizer, self._batch = job.optimizer, job.batch
         self._shapes = batch_shapes(job.batch)
         torch.set_rng_state(job.state.tensors["generator",].clone())
@@ -93,14 +96,12 @@ class Worker:
         self._folder.joinpath(STATE).unlink()  # what still maps it keeps what it needs of it
         self._model = job.model
         del job
-        gc.collect()
+        _give_back_heap()
         if self._arena is not None:
             self._arena.trim()
             self._arena.limit(message["resident_bytes"], hard=message["hard"])
             self._arena.reset()
             self._other_bytes = unplanned_bytes(self._step, self._arena)
-            if message["tags"]:
-                self._step.tag_instructions(self._arena)
         return {"planned_bytes": self._step.judgement.peak_bytes}
 
     def _limit(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +114,7 @@ class Worker:
         found = arena.statistics()
         self._first_step_bytes = found.peak_in_use_bytes - self._other_bytes
         self._span_bytes = found.peak_span_bytes
+        _give_back_heap()
         self._other_bytes = unplanned_bytes(self._step, arena)
         arena.reset()
         arena.plan(self._other_bytes + self._step.judgement.peak_bytes + GRANULE_BYTES)
@@ -182,6 +184,14 @@ class Worker:
     def _step(self) -> WorkerStep:
         assert self._begun is not None, "the first message is `begin`"
         return self._begun
+
+
+def _give_back_heap() -> None:
+    """What reading and compiling have left free in libc's heap goes back to the system."""
+    gc.collect()
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):  # glibc's, malloc_trim(3)
+        library.malloc_trim(0)
 
 
 def _no_loss(*_: Any) -> torch.Tensor:

@@ -8,6 +8,7 @@ Invariant: what is parked stays parked; only `values` and `resume` touch it, bet
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -43,11 +44,20 @@ class _Tagged:
     def __init__(self, compiled: CompiledStep, tag: memoryview, begin: int) -> None:
         self._compiled, self._tag, self._begin = compiled, tag, begin
         self.layout, self.schedule = compiled.layout, compiled.schedule
+        # Compiling takes megabytes for a deep step, so it is done before the arena has grown.
+        compiled._variants.clear()
+        compiled.source = ""
+        for checked in (True, False):
+            source, function = compiled._variant(checked=checked, logged=True)
+            compiled._variants[checked, True] = replace(source, text=""), function
 
-    def __call__(self, resident: Any, **options: Any) -> Any:
+    def __call__(self, resident: Any, *, checked: bool = False, **options: Any) -> Any:
+        if not checked:
+            self._compiled._variants.pop((True, True), None)  # it will not run again
         self._tag[0] = self._begin
+        log = _Tags(self._tag, self._begin)
         try:
-            return self._compiled(resident, **options | {"log": _Tags(self._tag, self._begin)})
+            return self._compiled(resident, checked=checked, **options | {"log": log})
         finally:
             self._tag[0] = -1
 
