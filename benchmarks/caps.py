@@ -2,7 +2,7 @@
 
     python -m benchmarks.caps [CASE ...] [--steps 5] [--write] [--plot-only]
 
-CASE: bert, resnet, gpt2, vit, throttled (`small`: a check of this program, a minute). For each case:
+CASE: bert, resnet, gpt2, vit (`small`: a check of this program, a minute). For each case:
 eager PyTorch in a memory group that only counts, then under each cap, to see it killed; the step as
 traced without a cap, with the arena ("ref"), and for each cap a plan for time in what the cap leaves
 beside the worker, all trained at once, taking turns, a step each. One thread; figures are of the
@@ -19,14 +19,14 @@ import json
 import os
 import statistics
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.caps_cases import CASES, SEED, Case
+from benchmarks.caps_cases import CASES, SEED, Case, Target
 from benchmarks.caps_report import Row, load_rows, missed, store_rows, table
 from benchmarks.throttled_disk import throttled_disk
 from poet_core.device import DeviceProfile
@@ -47,7 +47,7 @@ from poet_runtime.trace import trace
 from tests.runtime.native_arena import arena_library
 
 _MIB = 2**20
-_PLANNING_SECONDS = 60.0
+_PLANNING_SECONDS = 45.0
 # Ops that need more than this share of the plan's budget are split, and updates chunked.
 _SPLIT_SHARE = 0.5
 
@@ -116,8 +116,10 @@ def _eager(name: str, steps: int, cap_bytes: int | None) -> _Eager:
 class _Worker:
     """The step without a cap ("ref", cap_bytes None), or a plan under a cap."""
 
-    def __init__(self, case: Case, cap_bytes: int | None, library: Path) -> None:
-        self.cap_bytes = cap_bytes
+    def __init__(
+        self, case: Case, cap_bytes: int | None, target: Target | None, library: Path
+    ) -> None:
+        self.cap_bytes, self.target = cap_bytes, target
         self.seconds: list[float] = []
         self.losses: list[str] = []
         self.killed = False
@@ -134,20 +136,22 @@ class _Worker:
         self.budget_bytes = (
             plan_budget_bytes(cap_bytes, ops=len(program.graph.ops)) if cap_bytes else None
         )
-        self.plan = self._plan(case, program)
+        self.plan = self._plan(program)
         torch.manual_seed(SEED)
-        self.step = IsolatedStep(
-            model, optimizer, program, self.plan, self._batch, cap_bytes=cap_bytes, counted=True,
-            arena=library,
-        )  # fmt: skip
+        rate = target.disk_bytes_per_second if target else None
+        with throttled_disk(rate) if rate else nullcontext():
+            self.step = IsolatedStep(
+                model, optimizer, program, self.plan, self._batch, cap_bytes=cap_bytes,
+                counted=True, arena=library,
+            )  # fmt: skip
 
-    def _plan(self, case: Case, program: Program) -> Plan:
+    def _plan(self, program: Program) -> Plan:
         if self.budget_bytes is None:
             host = load_device("host")
             return unconstrained_plan(make_problem(program.graph, host, ram_bytes=host.ram_bytes))
         request = PlanRequest(
             graph=program.graph,
-            device=_this_machine(case),
+            device=_this_machine(self.target),
             ram_bytes=self.budget_bytes,
             objective=Objective.TIME,
             wall_seconds=_PLANNING_SECONDS,
@@ -187,20 +191,12 @@ def _measure(name: str, case: Case, steps: int, library: Path) -> list[Row]:
         f"{statistics.median(eager.seconds[1:]):.2f} s a step",
         flush=True,
     )
-    targets = {cap * _MIB: target for cap, target in case.targets.items()}
-    if case.share_target is not None:
-        share, target = case.share_target
-        targets[int(share * eager.peak_bytes)] = target
     with ExitStack() as exits:
-        if case.disk_bytes_per_second is not None:
-            exits.enter_context(throttled_disk(case.disk_bytes_per_second))
         workers: list[_Worker] = []
-        for cap_bytes in (None, *targets):
-            try:
-                workers.append(_Worker(case, cap_bytes, library))
-            except Exception as error:  # noqa: BLE001 - the other caps are still worth measuring
-                print(f"cap {cap_bytes}: {error}", flush=True)
-                continue
+        caps = {target: target.cap_bytes(eager.peak_bytes) for target in case.targets}
+        for target in (None, *case.targets):
+            cap_bytes = caps[target] if target else None
+            workers.append(_Worker(case, cap_bytes, target, library))
             exits.callback(workers[-1].close)
             claims = workers[-1].plan.claims
             print(
@@ -211,8 +207,8 @@ def _measure(name: str, case: Case, steps: int, library: Path) -> list[Row]:
         for _ in range(steps + 1):
             for worker in workers:
                 worker.run()
-        killed = {cap: _eager(name, 1, cap).killed for cap in targets}
-        return [_row(name, worker, workers[0], eager, killed, targets, load) for worker in workers]
+        killed = {cap: _eager(name, 1, cap).killed for cap in set(caps.values())}
+        return [_row(name, worker, workers[0], eager, killed, load) for worker in workers]
 
 
 def _row(
@@ -221,7 +217,6 @@ def _row(
     ref: _Worker,
     eager: _Eager,
     eager_killed: dict[int, bool],
-    targets: dict[int, float],
     load: float,
 ) -> Row:
     memory = None if worker.killed else worker.step.memory()
@@ -250,14 +245,16 @@ def _row(
         eager_bytes=eager.peak_bytes,
         eager_seconds=statistics.median(eager.seconds[1:]),
         eager_killed=eager_killed.get(cap) if cap is not None else None,
-        target=targets.get(cap) if cap is not None else None,
+        target=worker.target.ratio if worker.target else None,
+        disk_bytes_per_second=worker.target.disk_bytes_per_second if worker.target else None,
         load_average=load,
     )
 
 
-def _this_machine(case: Case) -> DeviceProfile:
+def _this_machine(target: Target | None) -> DeviceProfile:
     """The machine as measured; a throttled disk at what it is throttled to."""
-    profile, rate = calibrated_host(), case.disk_bytes_per_second
+    profile = calibrated_host()
+    rate = target.disk_bytes_per_second if target else None
     if rate is None:
         return profile
     return replace(profile, page_in_bytes_per_second=rate, page_out_bytes_per_second=rate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from examples import bert, gpt2, resnet, vit
 from examples.parts import Step
@@ -12,16 +12,30 @@ SEED = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A cap, in MiB or as a share of eager's peak, and the most that a step under it may take of the
+    same step without one. `disk_bytes_per_second`: its disk is throttled to that."""
+
+    cap_mib: int | None = None
+    share: float | None = None
+    ratio: float
+    disk_bytes_per_second: int | None = None
+
+    def cap_bytes(self, eager_bytes: int) -> int:
+        """The cap, given eager's peak."""
+        if self.cap_mib is not None:
+            return self.cap_mib * 2**20
+        assert self.share is not None
+        return int(self.share * eager_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A training step. `targets`: for each cap in MiB the most that a step may take of the same
-    step without a cap; `share_target`: the same for a cap that is this share of eager's peak.
-    `disk_bytes_per_second`: the disk is throttled to it."""
+    """A training step, and what is asked of it under caps."""
 
     title: str
     build: Callable[[], Step]
-    targets: dict[int, float] = field(default_factory=dict)
-    share_target: tuple[float, float] | None = None
-    disk_bytes_per_second: int | None = None
+    targets: tuple[Target, ...]
 
 
 def _bert_small() -> Step:
@@ -33,33 +47,36 @@ CASES = {
     "bert": Case(
         title="BERT-base 4 x 512, Adam",
         build=bert.step,
-        targets={1024: 1.08, 768: 1.12, 512: 1.25, 448: 1.35},
+        targets=(
+            Target(cap_mib=1024, ratio=1.08),
+            Target(cap_mib=768, ratio=1.12),
+            Target(cap_mib=512, ratio=1.25),
+            Target(cap_mib=448, ratio=1.35),
+            Target(cap_mib=768, ratio=1.40, disk_bytes_per_second=250_000_000),
+        ),
     ),
     "resnet": Case(
         title="ResNet-18 32 x 224 px, SGD momentum",
         build=lambda: resnet.step(batch=32, image_size=224),
-        targets={768: 1.03, 480: 1.15},
+        targets=(Target(cap_mib=768, ratio=1.03), Target(cap_mib=480, ratio=1.15)),
     ),
     "gpt2": Case(
         title="GPT-2 small 2 x 512, AdamW",
         build=gpt2.step,
-        share_target=(0.2, 1.20),
+        targets=(Target(share=0.2, ratio=1.20),),
     ),
     "vit": Case(
         title="ViT-B/16 8 x 224 px, AdamW",
         build=vit.step,
-        share_target=(0.2, 1.20),
-    ),
-    "throttled": Case(
-        title="BERT-base 4 x 512, Adam, disk throttled to 250 MB/s",
-        build=bert.step,
-        targets={768: 1.40},
-        disk_bytes_per_second=250_000_000,
+        targets=(Target(share=0.2, ratio=1.20),),
     ),
     "small": Case(
         title="BERT 4 layers of 256, 4 x 128, Adam",
         build=_bert_small,
-        targets={288: 1.5, 256: 2.0},
+        targets=(
+            Target(cap_mib=288, ratio=1.5),
+            Target(cap_mib=256, ratio=2.0, disk_bytes_per_second=250_000_000),
+        ),
     ),
 }
 """In the order in which they are measured; `small` only when it is asked for."""

@@ -43,6 +43,7 @@ class Row:
     eager_seconds: float
     eager_killed: bool | None
     target: float | None
+    disk_bytes_per_second: int | None
     load_average: float
 
 
@@ -131,7 +132,10 @@ def _as_ref(row: Row, rows: Sequence[Row]) -> bool:
 
 
 def _cap(row: Row) -> str:
-    return "none" if row.cap_bytes is None else f"{row.cap_bytes / _MIB:.0f}"
+    if row.cap_bytes is None:
+        return "none"
+    slow = row.disk_bytes_per_second
+    return f"{row.cap_bytes / _MIB:.0f}" + (f", disk at {slow / 1e6:.0f} MB/s" if slow else "")
 
 
 def _mib(size_bytes: int | None, digits: int = 0) -> str:

@@ -1,16 +1,19 @@
 """A disk that is made slow for the processes of this one: the kernel's own throttling (cgroup v1 blkio).
 
     with throttled_disk(250_000_000):
-        ...                                # children that are started here read and write at that
+        process = subprocess.Popen(...)    # reads and writes at that for as long as it lives
 
-Invariant: when the block ends this process is back in the group in which it was.
+Invariant: when the block ends this process is back in the group in which it was. The group goes when
+nobody is left in it, at the end of this process at the latest.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from poet_core.errors import ReplayError
@@ -28,7 +31,7 @@ def throttled_disk(bytes_per_second: int) -> Iterator[None]:
          if "blkio" in line.split(":", 2)[1].split(",")),
         None,
     )  # fmt: skip
-    group = _ROOT / f"poet-{os.getpid()}"
+    group = _ROOT / f"poet-{os.getpid()}-{time.monotonic_ns():x}"
     if own is None or not os.access(_ROOT, os.W_OK):
         raise ReplayError("No disk can be throttled here.", code="no_throttling")
     number = choose_paging_directory(None).stat().st_dev
@@ -41,4 +44,9 @@ def throttled_disk(bytes_per_second: int) -> Iterator[None]:
         yield
     finally:
         (_ROOT / own.lstrip("/") / "cgroup.procs").write_text(str(os.getpid()))
+        atexit.register(_remove, group)
+
+
+def _remove(group: Path) -> None:
+    with suppress(OSError):  # somebody is left in it, or it has gone
         group.rmdir()
