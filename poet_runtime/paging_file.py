@@ -81,6 +81,12 @@ class FlashOptions:
                 code="flash_options",
                 hint="Leave out file, or tier.",
             )
+        if self.tier == "flash" and self.checksums is Checksums.NONE:
+            raise UsageError(
+                "Expected checksums of copies on flash, got NONE.",
+                code="flash_options",
+                hint="Checksums.SAMPLED costs least.",
+            )
         if not self.stall_seconds > 0:
             raise UsageError(
                 f"Expected stall_seconds above 0, got {self.stall_seconds}.", code="flash_options"

@@ -116,7 +116,7 @@ def test_neighbours_are_left_alone(pager: Pager) -> None:
         assert torch.equal(back, tensor)
 
 
-@pytest.mark.parametrize("kind", list(Checksums))
+@pytest.mark.parametrize("kind", [kind for kind in Checksums if kind is not Checksums.NONE])
 def test_every_kind_of_checksum_accepts_what_is_right(tmp_path: Path, kind: Checksums) -> None:
     pager = Pager(20 * MIB, tmp_path, FlashOptions(checksums=kind))
     tensor = torch.randn(4 * MIB + 3)

@@ -282,7 +282,7 @@ def test_a_tier_that_fails_is_heard_of_by_whoever_waits() -> None:
 def test_checksums_in_memory_are_taken_where_they_are_asked_for() -> None:
     for kind, noticed in ((Checksums.SUMS, True), (Checksums.NONE, False)):
         tier = FaultyTier(MIB)
-        pager = Pager.on(tier, FlashOptions(checksums=kind))
+        pager = Pager.on(tier, FlashOptions(tier="host", checksums=kind))
         pager.wait(pager.page_out(0, 0, torch.ones(100)))
         tier.fail = "flip"
         back = torch.empty(100)
@@ -300,7 +300,9 @@ def test_options_that_make_no_sense_are_refused() -> None:
     with pytest.raises(UsageError) as caught:
         open_paging(MIB, None, FlashOptions(tier="host"), CPU)
     assert caught.value.code == "paging_on_ram"
-    for bad in ({"tier": "tape"}, {"tier": "host", "file": "a"}):
+    for bad in (
+        {"tier": "tape"}, {"tier": "host", "file": "a"}, {"checksums": Checksums.NONE},
+    ):  # fmt: skip
         with pytest.raises(UsageError) as caught:
             FlashOptions(**bad)  # type: ignore[arg-type]
         assert caught.value.code == "flash_options"
