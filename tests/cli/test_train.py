@@ -67,6 +67,7 @@ def test_a_worker_trains_inside_a_plan(poet, module, tmp_path):
     assert not (tmp_path / "page.bin").exists()
 
 
+@pytest.mark.slow
 def test_the_same_losses_as_in_this_process(poet, module):
     here = poet("train", module, *BUDGET, "--steps", "4", "--json").json
     there = poet("train", module, *BUDGET, "--steps", "4", "--isolated", "--json").json

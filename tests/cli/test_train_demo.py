@@ -51,6 +51,7 @@ def test_every_small_demo_keeps_planned_and_worker_within_two_percent(name, poet
     assert found["process_peak_bytes"] == pytest.approx(budget_and_worker, rel=0.03)
 
 
+@pytest.mark.slow
 def test_without_a_memory_group_it_trains_and_says_what_is_not_bound(poet, monkeypatch):
     monkeypatch.setattr(demo, "can_enforce", lambda: "No group can be made here. Run as root.")
     result = poet("train", "--demo", "mlp", "--small", "--steps", "1", "--threads", "1")

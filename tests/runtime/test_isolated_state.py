@@ -103,6 +103,7 @@ def test_a_worker_and_this_process_read_each_others_checkpoints(tmp_path: Path) 
     assert outcome(model, optimizer, losses) == eager(norm_and_dropout, data)
 
 
+@pytest.mark.slow
 def test_rates_that_are_tensors_travel_and_come_back(tmp_path: Path) -> None:
     data = batches(mlp_momentum, 4)
 
@@ -228,6 +229,7 @@ def test_a_disk_that_is_full_at_the_start(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_written_leaves_training_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
