@@ -7,7 +7,8 @@ cache, where those of a large step are long pushed out (by other ops, or because
 flash): where a step touches more than the last cache holds, the cache is swept before each run.
 
 Invariant: with one thread it is that thread's CPU time, so what else the machine does counts only
-as far as it slows memory down; with more it is wall time.
+as far as it slows memory down; with more it is wall time. The least of three runs counts: whatever
+comes between only slows a run down.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +25,7 @@ import torch
 
 from poet_runtime.arena import Arena
 
-_TIMED_RUNS = 3  # the median of three survives one interruption
+_TIMED_RUNS = 3
 
 # malloc.h's names of what mallopt sets.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
@@ -44,7 +44,7 @@ class OpTimer:
         self.cold = step_bytes > last_cache_bytes()
 
     def seconds(self, call: Callable[[], object]) -> float:
-        """Median seconds of a call that has run before."""
+        """The least seconds of a call that has run before."""
         clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
         taken: list[float] = []
         for _ in range(_TIMED_RUNS):
@@ -53,7 +53,7 @@ class OpTimer:
             begin = clock()
             call()
             taken.append(clock() - begin)
-        return statistics.median(taken)
+        return min(taken)
 
 
 @contextmanager
