@@ -8,9 +8,8 @@ with the arena on both sides. `--quick`: few turns. `--write` writes
 results/overhead.json and .md and the table of docs/runtime.md, row by row. Exit status 1 where losses differ.
 
 Ratios are medians of turns' ratios: of time, and of the CPU's time, which other work on the machine
-changes less. "ops alone" is the CPU time of the ops one by one on warm operands; what the step takes
-beyond it, divided by its ops, is the runtime's overhead (and the misses in caches that running one
-op again and again does not have).
+changes less. "empty" is the CPU time of a TrainStep whose ops do nothing: what the runtime adds to
+kernels and update rules.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ _WARM_STEPS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One case with one allocator. Seconds are medians over all steps, `alone_seconds` of `ops`, which
-    like `our_cpu_seconds` are of the CPU."""
+    """One case with one allocator. Seconds are medians over all steps; `empty_seconds`, of the CPU, of
+    a step whose `ops` do nothing."""
 
     case: str
     allocator: str
@@ -53,16 +52,15 @@ class Row:
     eager_seconds: float
     our_seconds: float
     ratio: float
-    our_cpu_seconds: float
     cpu_ratio: float
-    alone_seconds: float
+    empty_seconds: float
     same_losses: bool
     load_average: float
 
     @property
     def overhead_microseconds(self) -> float:
-        """Of an op, beyond what the ops take alone."""
-        return (self.our_cpu_seconds - self.alone_seconds) / self.ops * 1e6
+        """Of an op: the runtime's share."""
+        return self.empty_seconds / self.ops * 1e6
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -97,13 +95,13 @@ def stored() -> list[Row]:
 def table(rows: list[Row]) -> str:
     """The rows in Markdown."""
     lines = [
-        "| step | allocator | ops | eager ms | TrainStep ms | ratio | of CPU time | ops alone ms | µs an op beyond |",
+        "| step | allocator | ops | eager ms | TrainStep ms | ratio | of CPU time | empty ms | µs an op |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {CASES[row.case].title} | {row.allocator} | {row.ops} | {row.eager_seconds * 1e3:.2f} "
         f"| {row.our_seconds * 1e3:.2f} | {row.ratio:.3f} | {row.cpu_ratio:.3f} "
-        f"| {row.alone_seconds * 1e3:.2f} "
+        f"| {row.empty_seconds * 1e3:.2f} "
         f"| {row.overhead_microseconds:.1f} |"
         for row in rows
     ]
@@ -128,7 +126,6 @@ def _measure(
 ) -> Row:
     case, load = CASES[name], os.getloadavg()[0]
     taken = [turn for _ in range(rounds) for turn in _round(name, environment, case, turns)]
-    alone = [turn.alone for turn in taken]
 
     def median(side: str, clock: str) -> float:
         return statistics.median(one for turn in taken for one in turn.seconds(side, clock))
@@ -139,13 +136,12 @@ def _measure(
     return Row(
         case=name,
         allocator=allocator,
-        ops=alone[0]["ops"],
+        ops=taken[0].empty["ops"],
         eager_seconds=median(EAGER, "seconds"),
         our_seconds=median(OURS, "seconds"),
         ratio=ratio("seconds"),
-        our_cpu_seconds=median(OURS, "cpu_seconds"),
         cpu_ratio=ratio("cpu_seconds"),
-        alone_seconds=statistics.median(one["seconds"] for one in alone),
+        empty_seconds=statistics.median(turn.empty["seconds"] for turn in taken),
         same_losses=all(turn.same_losses for turn in taken),
         load_average=load,
     )
@@ -156,7 +152,7 @@ class _Turn:
     """What each side answered."""
 
     answers: Mapping[str, Mapping[str, Any]]
-    alone: Mapping[str, Any]
+    empty: Mapping[str, Any]
 
     @property
     def same_losses(self) -> bool:
@@ -174,7 +170,7 @@ class _Turn:
         return ours / eager
 
 
-def _round(name: str, environment: Mapping[str, str], case: Case, turns: int) -> Iterator[_Turn]:
+def _round(name: str, environment: Mapping[str, str], case: Case, turns: int) -> list[_Turn]:
     """Turns of two fresh processes, one side after the other; who begins changes from turn to turn."""
     with ExitStack() as exits:
         sides = {
@@ -182,11 +178,12 @@ def _round(name: str, environment: Mapping[str, str], case: Case, turns: int) ->
         }
         for child in sides.values():
             _ask(child, str(_WARM_STEPS))
-        alone = _ask(sides[OURS], "alone")
+        taken: list[dict[str, Any]] = []
         for turn in range(turns):
             order = (OURS, EAGER) if turn % 2 else (EAGER, OURS)
-            answers = {side: _ask(sides[side], str(case.steps_a_turn)) for side in order}
-            yield _Turn(answers=answers, alone=alone)
+            taken.append({side: _ask(sides[side], str(case.steps_a_turn)) for side in order})
+        empty = _ask(sides[OURS], "empty")  # trains nothing afterwards
+    return [_Turn(answers=answers, empty=empty) for answers in taken]
 
 
 @contextmanager

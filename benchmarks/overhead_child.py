@@ -3,8 +3,8 @@
     python -m benchmarks.overhead_child CASE eager|TrainStep
 
 Each number on standard input asks for so many steps; the answer is a line of JSON with the seconds
-of each, those of the CPU, and the losses. "alone" asks for what the ops of the step take one by one. It goes on until
-the end of input. Invariant: both sides begin with the same weights, batch and random numbers.
+of each, those of the CPU, and the losses. "empty" asks for the seconds of a step whose ops do
+nothing. It goes on until the end of input. Invariant: both sides begin with the same weights, batch and random numbers.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from torch import Tensor
 from examples import bert, mlp, resnet
 from examples.parts import Step
 from poet_runtime import TrainStep
-from poet_runtime.drafts import map_specs, specs_in
-from poet_runtime.program import OpCall, Program, TensorSpec
-from poet_runtime.replay import lies_as, tensor_of
+from poet_runtime.call_facts import returns_one_tensor
+from poet_runtime.codegen import write_source
 
 EAGER, OURS = "eager", "TrainStep"
 _SMALL = bert.BertShape(width=512, layers=4, heads=8, feed_forward=2048)
-_ALONE_SECONDS = 0.02  # an op is repeated for about so long
+_EMPTY_STEPS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +77,11 @@ def main() -> None:
             return loss.detach()
 
     for line in sys.stdin:
-        if line.strip() == "alone":
+        if line.strip() == "empty":
             assert isinstance(step, TrainStep)
-            answer: Any = {"ops": len(step.program.calls), "seconds": seconds_alone(step.program)}
+            answer: Any = {
+                "ops": len(step.program.calls), "seconds": empty_seconds(step, batch)
+            }  # fmt: skip
         else:
             answer = _run(step, batch, int(line))
         print(json.dumps(answer), flush=True)
@@ -99,40 +100,42 @@ def _run(step: Callable[..., Tensor], batch: tuple[Any, ...], count: int) -> dic
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "losses": shown}
 
 
-def seconds_alone(program: Program) -> float:
-    """The sum over the ops of a program of the CPU seconds of each by itself, called again and again on the
-    same operands: the kernel, its dispatch, and for an update its Python."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        return sum(_alone(call, program) for call in program.calls)
+def empty_seconds(step: TrainStep, batch: tuple[Any, ...]) -> float:
+    """What a step takes whose ops do nothing: checks, the batch's copy, the compiled source with its
+    views and releases, but no kernel and no update rule. The step trains nothing afterwards."""
+    compiled = step.running.compiled
+    source = write_source(step.program, step.plan.schedule)
+    tiny = torch.zeros(1)
+    names: dict[str, Any] = dict(source.tables)
+    for name in names:
+        if name[0] in "fp":  # the calls of ops
+            call = step.program.calls[int(name[1:])]
+            several = (tiny,) * len(call.outputs)
+            names[name] = _returning(tiny if returns_one_tensor(call) else several)
+    names["S"] = lambda *_: torch.as_strided(tiny, (1,), (1,), 0)
+    names["V"] = names["E"] = _returning(tiny)
+    exec(source.text, names)  # noqa: S102 - what TrainStep itself runs, of integers and these names
 
+    def empty(resident: dict[int, Tensor], *others: Any) -> tuple[Tensor, list[Tensor]]:
+        held = [resident.get(storage, tiny) for storage in source.returned]
+        loss, _ = names["step"](resident, *others)
+        return loss, held
 
-def _alone(call: OpCall, program: Program) -> float:
-    operands: dict[int, Tensor] = {}
-    for spec in specs_in((call.args, call.kwargs)):
-        size_bytes = program.graph.storages[spec.storage].size_bytes
-        operands.setdefault(spec.storage, _filled(spec, size_bytes))
-
-    def given(spec: TensorSpec) -> Tensor:
-        base = operands[spec.storage]
-        return base if lies_as(base, spec) else tensor_of(base, spec)
-
-    function = getattr(call.function, "_op", call.function)
-    args, kwargs = map_specs(given, call.args), map_specs(given, dict(call.kwargs))
-    taken: list[float] = []
-    while sum(taken) < _ALONE_SECONDS or len(taken) < 3:
-        begin = time.thread_time()
-        function(*args, **kwargs)
-        taken.append(time.thread_time() - begin)
+    whole = compiled._variants[False, False]
+    compiled._variants[False, False] = source, empty
+    try:
+        taken: list[float] = []
+        for _ in range(_EMPTY_STEPS):
+            begin = time.thread_time()
+            step(*batch)
+            taken.append(time.thread_time() - begin)
+    finally:
+        compiled._variants[False, False] = whole
     return statistics.median(taken)
 
 
-def _filled(spec: TensorSpec, size_bytes: int) -> Tensor:
-    """Numbers between 1 and 2, so that none becomes a slow one by being used again and again;
-    integers are zeros, valid as indices."""
-    flat = torch.zeros(size_bytes // spec.dtype.itemsize, dtype=spec.dtype)
-    if spec.dtype.is_floating_point:
-        flat.uniform_(1, 2)
-    return tensor_of(flat, spec)
+def _returning(value: Any) -> Callable[..., Any]:
+    return lambda *_, **__: value
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,22 +11,21 @@ import pytest
 import torch
 
 from benchmarks import overhead, overhead_child
-from examples import mlp
-from poet_runtime.trace import trace
+from examples import mlp, resnet
+from poet_runtime import TrainStep
 
 
 def row(**changes: object) -> overhead.Row:
     figures = {
         "case": "mlp", "allocator": "libc", "ops": 10, "eager_seconds": 0.002,
-        "our_seconds": 0.001, "ratio": 0.5, "our_cpu_seconds": 0.0009, "cpu_ratio": 0.45,
-        "alone_seconds": 0.0008, "same_losses": True, "load_average": 1.5,
+        "our_seconds": 0.001, "ratio": 0.5, "cpu_ratio": 0.45, "empty_seconds": 0.0001, "same_losses": True, "load_average": 1.5,
     }  # fmt: skip
     return overhead.Row(**(figures | changes))  # type: ignore[arg-type]
 
 
 def test_the_table_says_what_was_measured() -> None:
     text = overhead.table([row(), row(allocator="arena", load_average=2.5)])
-    assert "| libc | 10 | 2.00 | 1.00 | 0.500 | 0.450 | 0.80 | 10.0 |" in text
+    assert "| libc | 10 | 2.00 | 1.00 | 0.500 | 0.450 | 0.10 | 10.0 |" in text
     assert "load average 1.5 to 2.5" in text
     assert "Losses identical." in text
     assert "Losses DIFFERENT." in overhead.table([row(), row(same_losses=False)])
@@ -54,11 +54,28 @@ def test_what_is_written_is_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "old" not in page
 
 
-def test_the_ops_alone_are_timed_and_nothing_is_drawn() -> None:
-    program = trace(*mlp.step(features=8, hidden=(8,), batch=4))
-    before = torch.get_rng_state()
-    assert 0 < overhead_child.seconds_alone(program) < 1
-    assert torch.equal(torch.get_rng_state(), before)
+def test_an_empty_step_runs_no_kernel_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution with batch norm, whose buffers the step replaces, beside what updates change."""
+    monkeypatch.setattr(overhead_child, "_EMPTY_STEPS", 3)
+    model, loss_fn, optimizer, batch = resnet.step(batch=2, image_size=32, width=8, classes=10)
+    with TrainStep(model, loss_fn, optimizer, batch) as step:
+        for _ in range(2):
+            step(*batch)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        whole = min(_seconds(step, batch) for _ in range(3))
+        after = model.state_dict()
+        changed = {name: value.clone() for name, value in after.items()}
+        empty = overhead_child.empty_seconds(step, batch)
+        assert 0 < empty < whole
+        now = model.state_dict()
+        assert all(torch.equal(now[name], changed[name]) for name in now)
+        assert not all(torch.equal(before[name], changed[name]) for name in before)
+
+
+def _seconds(step: TrainStep, batch: tuple[torch.Tensor, ...]) -> float:
+    begin = time.thread_time()
+    step(*batch)
+    return time.thread_time() - begin
 
 
 @pytest.mark.parametrize("side", [overhead_child.EAGER, overhead_child.OURS])
