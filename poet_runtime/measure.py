@@ -11,7 +11,6 @@ dtype or shape, or one that shares memory with an operand, is an error.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,7 +24,7 @@ from poet_runtime.cuda_measure import CudaTimer, cuda_peak
 from poet_runtime.drafts import Draft, map_specs, specs_in
 from poet_runtime.kernels import AsTraced, lies_as
 from poet_runtime.program import TensorSpec
-from poet_runtime.timing import OpTimer, kept_memory
+from poet_runtime.timing import OpTimer
 from poet_runtime.torch_device import CPU, devices_mixed, keeping_generators
 
 
@@ -70,12 +69,11 @@ class Measurer:
         if lies_otherwise:
             function = AsTraced(function, draft.outputs)
         kept = sum(sizes[storage] for storage in draft.writes)
+        # Twice, because a first run may fill caches; what it allocates besides is workspace too.
+        peak = max(self._peak(lambda: function(*args, **kwargs)) for _ in range(2))
         timer, seconds = self._timer, None
-        with kept_memory() if timer else nullcontext():
-            # Twice, because a first run may fill caches; what it allocates besides is workspace too.
-            peak = max(self._peak(lambda: function(*args, **kwargs)) for _ in range(2))
-            if timer is not None:
-                seconds = timer.seconds(lambda: function(*args, **kwargs))
+        if timer is not None:
+            seconds = timer.seconds(lambda: function(*args, **kwargs), peak)
         return Measurement(
             workspace_bytes=max(0, peak - kept), seconds=seconds, lies_otherwise=lies_otherwise
         )

@@ -1,8 +1,8 @@
 """Seconds of one op as a step under a plan would spend them.
 
 Two things would mislead. libc gives large blocks back to the system when they are freed, so that a
-lone op faults every page of its outputs in anew, while a replay's allocator has them: `kept_memory`
-makes libc keep them for as long as it lasts. And an op that is run again finds its operands in the
+lone op faults every page of its outputs in anew, while a replay's allocator has them: `warm_memory`
+makes libc keep pages, and have some, for as long as it lasts. And an op that is run again finds its operands in the
 cache, where those of a large step are long pushed out (by other ops, or because they came from
 flash): where a step touches more than the last cache holds, the cache is swept before each run.
 
@@ -34,6 +34,9 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 # and twice that). What is in force cannot be asked for, and those are what any training reaches.
 _MOST_MAPPED, _MAPPED_FROM_BYTES, _TRIMMED_FROM_BYTES = 65_536, 32 << 20, 64 << 20
 
+# Smaller blocks come from what libc keeps (malloc.c: DEFAULT_MMAP_THRESHOLD).
+_KEPT_BYTES = 128 << 10
+
 _CACHE_BYTES = 32 << 20  # where the system does not say
 
 
@@ -43,8 +46,12 @@ class OpTimer:
     def __init__(self, step_bytes: int) -> None:
         self.cold = step_bytes > last_cache_bytes()
 
-    def seconds(self, call: Callable[[], object]) -> float:
-        """The least seconds of a call that has run before."""
+    def seconds(self, call: Callable[[], object], allocates_bytes: int) -> float:
+        """The least seconds of a call that has run before, and allocates so much at its peak."""
+        with warm_memory(allocates_bytes):
+            return self._seconds(call)
+
+    def _seconds(self, call: Callable[[], object]) -> float:
         clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
         taken: list[float] = []
         for _ in range(_TIMED_RUNS):
@@ -57,19 +64,22 @@ class OpTimer:
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
-    """libc keeps what is freed, until the end; then it gives all of that back.
+def warm_memory(size_bytes: int) -> Iterator[None]:
+    """libc has so much with its pages, and keeps what is freed; at the end it gives all of that back.
 
-    Only with glibc, unless the user tuned it or an arena stands in its place: else nothing changes.
-    Afterwards its thresholds are those of a process that has freed large blocks.
+    Only with glibc, unless the user tuned it or an arena stands in its place: else nothing changes,
+    and nothing for what libc keeps anyway. Afterwards its thresholds are those of a process that has
+    freed large blocks.
     """
-    libc = _tunable_libc()
+    libc = _tunable_libc() if size_bytes >= _KEPT_BYTES else None
     if libc is None:
         yield
         return
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, -1)
     try:
+        # Twice: an aligned block may not fit into the hole that one of its size has left.
+        torch.zeros(2 * size_bytes + _KEPT_BYTES, dtype=torch.uint8, device="cpu")
         yield
     finally:
         libc.mallopt(_M_MMAP_MAX, _MOST_MAPPED)
