@@ -19,11 +19,11 @@ from poet_cli import demo_eager, demo_steps
 from poet_cli.caps import can_enforce, plan_for_cap
 from poet_cli.isolated_training import Job, WorkerChoices, size, train_isolated, units_of
 from poet_cli.output import print_table, say, working
+from poet_cli.planning import planned_for_time
 from poet_core.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from poet_cli.demo_eager import EagerEnd
-    from poet_core.plan import Plan
     from poet_runtime.program import Program
 
 
@@ -150,9 +150,6 @@ def _plan(
     enforced: bool,
     quiet: bool,
 ) -> Any:
-    from poet_core.plan import Objective
-    from poet_core.plan_request import PlanRequest
-    from poet_runtime.planner import obtain_plan
     from poet_runtime.step_options import StepOptions
     from poet_runtime.trace import trace
 
@@ -165,19 +162,14 @@ def _plan(
             options=StepOptions(split_above_bytes=split_above_bytes),
         )  # fmt: skip
 
-    def planned(program: Program, budget_bytes: int) -> Plan:
-        request = PlanRequest(
-            graph=program.graph,
-            device="host",
-            ram_bytes=budget_bytes,
-            objective=Objective.TIME,
-            wall_seconds=choices.wall_seconds or terms.planning_seconds,
-        )
-        return obtain_plan(request, None)[0]
-
+    seconds = choices.wall_seconds or terms.planning_seconds
     with working("Tracing", quiet=quiet) as renew:
         return plan_for_cap(
-            traced, planned, cap_bytes, say=_both(renew, quiet=quiet), enforced=enforced
+            traced,
+            lambda program, budget: planned_for_time(program, budget, seconds),
+            cap_bytes,
+            say=_both(renew, quiet=quiet),
+            enforced=enforced,
         )
 
 

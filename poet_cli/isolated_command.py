@@ -6,6 +6,7 @@ leaves. Invariant: a plan that cannot fit the cap is refused before a worker is 
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 from poet_cli.caps import can_enforce, check_plan_fits, plan_for_cap
@@ -13,6 +14,7 @@ from poet_cli.commands.trace import set_threads
 from poet_cli.isolated_training import Job, WorkerChoices, train_isolated, units_of
 from poet_cli.loading import load_step
 from poet_cli.output import working
+from poet_cli.planning import CancellablePlanner, interrupted, planned_for_time
 
 if TYPE_CHECKING:
     from poet_core.plan import Plan
@@ -60,20 +62,22 @@ def _as_asked(
     from poet_runtime.trace import trace
 
     program = trace(*made, measure_seconds=is_measured(how), name=name)
-    source = PlanSource(
-        device=how.get("device"), ram=how["ram"], plan=how.get("plan"),
-        planner=how.get("planner"), time_ratio=None, objective=Objective.ENERGY, allowed=None,
-        flash_write_bytes=None, wall_seconds=wall_seconds,
-    )  # fmt: skip
-    return program, source.plan_for(program)[0]
+
+    def planned(cancel: threading.Event) -> Plan:
+        source = PlanSource(
+            device=how.get("device"), ram=how["ram"], plan=how.get("plan"),
+            planner=how.get("planner") or CancellablePlanner(cancel), time_ratio=None,
+            objective=Objective.ENERGY, allowed=None, flash_write_bytes=None,
+            wall_seconds=wall_seconds,
+        )  # fmt: skip
+        return source.plan_for(program)[0]
+
+    return program, interrupted(planned)
 
 
 def _for_cap(
     made: Any, name: str, cap_bytes: int, wall_seconds: float, renew: Any
 ) -> tuple[Program, Plan]:
-    from poet_core.plan import Objective
-    from poet_core.plan_request import PlanRequest
-    from poet_runtime.planner import obtain_plan
     from poet_runtime.step_options import StepOptions
     from poet_runtime.trace import trace
 
@@ -83,15 +87,10 @@ def _for_cap(
             options=StepOptions(split_above_bytes=split_above_bytes),
         )  # fmt: skip
 
-    def planned(program: Program, budget_bytes: int) -> Plan:
-        request = PlanRequest(
-            graph=program.graph,
-            device="host",
-            ram_bytes=budget_bytes,
-            objective=Objective.TIME,
-            wall_seconds=wall_seconds,
-        )
-        return obtain_plan(request, None)[0]
-
-    found = plan_for_cap(traced, planned, cap_bytes, say=renew)
+    found = plan_for_cap(
+        traced,
+        lambda program, budget: planned_for_time(program, budget, wall_seconds),
+        cap_bytes,
+        say=renew,
+    )
     return found.program, found.plan

@@ -127,7 +127,8 @@ def _run(step: IsolatedStep, job: Job, *, quiet: bool) -> tuple[list[float], lis
                     rate=job.count / seconds[-1],
                     unit=job.unit,
                     planned_bytes=memory.planned_bytes,
-                    arena_bytes=memory.arena_bytes,
+                    # The first step makes kernels, which later ones find made.
+                    arena_bytes=memory.arena_bytes if losses[1:] else memory.first_step_bytes,
                     cap_bytes=job.cap_bytes,
                 )
             )

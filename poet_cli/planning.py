@@ -1,0 +1,67 @@
+"""Plans for a worker, made in a thread, so that Ctrl-C ends the solvers and not the process amid one.
+
+Invariant: a plan that was interrupted is not used: the interrupt goes on once the solvers have ended.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from poet_cli.interruptible import interruptible
+
+if TYPE_CHECKING:
+    from poet_core.plan import Plan
+    from poet_core.plan_request import PlanRequest
+    from poet_runtime.program import Program
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class CancellablePlanner:
+    """Plans in this process until `cancel` is set; see `poet_runtime.planner.Planner`."""
+
+    cancel: threading.Event
+
+    def plan(self, request: PlanRequest) -> Plan:
+        """See `poet_solvers.plan`."""
+        from poet_solvers import plan
+        from poet_solvers.backends import SolveLimits
+
+        return plan(
+            request.problem(),
+            backend=request.backend,
+            planner=request.planner,
+            limits=SolveLimits(
+                wall_seconds=request.wall_seconds, patience_seconds=request.patience_seconds
+            ),
+            cancel=self.cancel,
+        )
+
+
+def planned_for_time(program: Program, budget_bytes: int, wall_seconds: float) -> Plan:
+    """The fastest plan within a budget that is found on this machine in the time. Raises what
+    `poet_runtime.planner.obtain_plan` does."""
+    from poet_core.plan import Objective
+    from poet_core.plan_request import PlanRequest
+    from poet_runtime.planner import obtain_plan
+
+    request = PlanRequest(
+        graph=program.graph,
+        device="host",
+        ram_bytes=budget_bytes,
+        objective=Objective.TIME,
+        wall_seconds=wall_seconds,
+    )
+    return interrupted(lambda cancel: obtain_plan(request, CancellablePlanner(cancel))[0])
+
+
+def interrupted(work: Callable[[threading.Event], _Result]) -> _Result:
+    """What `work` returns. Raises KeyboardInterrupt where Ctrl-C came meanwhile."""
+    found, cancelled = interruptible(work, "Stopping …")
+    if cancelled:
+        raise KeyboardInterrupt
+    return found
