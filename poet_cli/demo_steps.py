@@ -11,6 +11,7 @@ same weights and batches, so that eager code in another process trains on what t
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -71,24 +72,28 @@ def terms(name: str, *, small: bool) -> Terms:
 
 def build(name: str, *, small: bool) -> DemoStep:
     """The demo of a name. Raises UsageError (`demo_missing`) where there are no examples."""
-    try:
-        import examples  # noqa: F401  Whether it is there.
-    except ModuleNotFoundError:
-        if not (_ROOT / "examples").is_dir():
-            raise UsageError(
-                "The demos are in the repository's examples, which are not here.",
-                code="demo_missing",
-                hint="Run from a checkout of the repository.",
-            ) from None
-        sys.path.insert(0, str(_ROOT))
     return {"bert": _bert, "resnet": _resnet, "mlp": _mlp}[name](small=small)
+
+
+def _example(name: str) -> Any:
+    """A module of the repository's examples, found by name as a user's step is: an installed package
+    has none. Raises UsageError (`demo_missing`)."""
+    if str(_ROOT) not in sys.path:
+        sys.path.append(str(_ROOT))
+    try:
+        return importlib.import_module(f"examples.{name}")
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            "The demos are in the repository's examples, which are not here.",
+            code="demo_missing",
+            hint="Run from a checkout of the repository.",
+        ) from error
 
 
 def _bert(*, small: bool) -> DemoStep:
     import torch
 
-    from examples import bert
-
+    bert = _example("bert")
     shape = bert.BertShape()
     rows, length = 4, 512
     if small:
@@ -122,8 +127,7 @@ def _bert(*, small: bool) -> DemoStep:
 def _resnet(*, small: bool) -> DemoStep:
     import torch
 
-    from examples import resnet
-
+    resnet = _example("resnet")
     images, pixels = (8, 112) if small else (32, 224)
     model, loss_fn, optimizer, _ = resnet.step(batch=images, image_size=pixels)
 
@@ -145,13 +149,11 @@ def _resnet(*, small: bool) -> DemoStep:
 def _mlp(*, small: bool) -> DemoStep:
     import torch
 
-    from examples import mlp
-    from examples.parts import optimizer_named, seeded
-
+    mlp, parts = _example("mlp"), _example("parts")
     width, depth, rows = (1024, 4, 128) if small else (2048, 5, 256)
-    with seeded(0):
+    with parts.seeded(0):
         model, loss_fn, _, _ = mlp.step(batch=1, hidden=(width,) * depth)
-    optimizer = optimizer_named("adam", model)
+    optimizer = parts.optimizer_named("adam", model)
 
     def batch_of(number: int) -> tuple[torch.Tensor, ...]:
         chance = torch.Generator().manual_seed(number)

@@ -154,7 +154,7 @@ def _summary(
         "cap_bytes": job.cap_bytes,
         "ram_bytes": job.plan.budget.ram_bytes,
         "planned_peak_bytes": memory.planned_bytes,
-        "arena_peak_bytes": memory.arena_bytes,
+        "arena_peak_bytes": memory.arena_bytes if losses[1:] else memory.first_step_bytes,
         "arena_resident_bytes": memory.resident_bytes,
         "process_peak_bytes": memory.group_bytes,
         "exceeded_at": memory.excess_at,

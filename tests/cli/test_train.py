@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from poet_cli import planning
 from poet_cli.caps import can_enforce
 
 STEP = """
@@ -149,6 +151,19 @@ def test_every_option_is_documented(poet):
     known = set(re.findall(r"--[a-z][a-z-]+", poet("train", "--help").out.split("Examples:")[0]))
     assert len(known) > 15
     assert [option for option in known - {"--help"} if option not in text] == []
+
+
+def test_a_plan_that_was_interrupted_is_not_used(monkeypatch):
+    """The solvers end first; what they have found by then is no plan that anybody waits for."""
+    ended = []
+
+    def interrupted_once(work, _stopping):
+        return work(threading.Event()), True
+
+    monkeypatch.setattr(planning, "interruptible", interrupted_once)
+    with pytest.raises(KeyboardInterrupt):
+        planning.interrupted(lambda _cancel: ended.append("solvers"))
+    assert ended == ["solvers"]
 
 
 def command(module, *options):
