@@ -27,6 +27,7 @@ Key = tuple[str, ...]
 
 _MAGIC = b"POETTNSR"
 _PAGE = 4096  # what mmap(2) and O_DIRECT ask for
+_PIECE_BYTES = 8 << 20
 _TABLE_MOST = 1 << 28
 
 
@@ -141,7 +142,16 @@ def _entry(key: Sequence[str], dtype: str, size: Sequence[int], offset: int) -> 
 
 
 def _write(file: IO[bytes], tensor: torch.Tensor) -> None:
-    file.write(bytes_of(tensor))
+    """In pieces, each on the disk before the next: under a cap, cached pages that wait to be written
+    are memory that the kernel cannot take back in time."""
+    content = bytes_of(tensor)
+    for begin in range(0, len(content), _PIECE_BYTES):
+        piece = content[begin : begin + _PIECE_BYTES]
+        file.write(piece)
+        if len(piece) == _PIECE_BYTES and hasattr(os, "posix_fadvise"):
+            file.flush()
+            os.fdatasync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _pages(size_bytes: int) -> int:
