@@ -126,6 +126,30 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def short_table(rows: Sequence[Row]) -> str:
+    """What README shows of it."""
+    heads = (
+        "step", "eager PyTorch", "cap, MiB", "eager there", "plan, MiB", "process, MiB",
+        "time / no cap", "bits",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for row in rows:
+        if row.cap_bytes is None:
+            continue
+        cells = (
+            CASES[row.case].title,
+            f"{_mib(row.eager_bytes)} MiB, {row.eager_seconds:.1f} s",
+            _cap(row),
+            "killed" if row.eager_killed else "passes",
+            _mib(row.planned_bytes),
+            "killed" if row.killed else _mib(row.group_bytes),
+            _number(row.ratio),
+            "eager's" if row.same_as_eager else ("ref's" if _as_ref(row, rows) else "OTHER"),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _as_ref(row: Row, rows: Sequence[Row]) -> bool:
     refs = {other.bits for other in rows if other.case == row.case and other.cap_bytes is None}
     return row.bits in refs

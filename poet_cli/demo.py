@@ -166,7 +166,9 @@ def _plan(
     with working("Tracing", quiet=quiet) as renew:
         return plan_for_cap(
             traced,
-            lambda program, budget: planned_for_time(program, budget, seconds),
+            lambda program, budget: planned_for_time(
+                program, budget, seconds, choices.worker.paging_directory
+            ),
             cap_bytes,
             say=_both(renew, quiet=quiet),
             enforced=enforced,

@@ -36,9 +36,7 @@ def train_step_isolated(
     cap_bytes = chosen["cap_bytes"]
     with working("Preparing the step", quiet=quiet) as renew:
         if how is None:
-            program, plan = _for_cap(
-                (model, loss_fn, optimizer, batch), step, cap_bytes, chosen["wall_seconds"], renew
-            )
+            program, plan = _for_cap((model, loss_fn, optimizer, batch), step, chosen, renew)
         else:
             program, plan = _as_asked(
                 (model, loss_fn, optimizer, batch), step, how, chosen["wall_seconds"]
@@ -75,9 +73,7 @@ def _as_asked(
     return program, interrupted(planned)
 
 
-def _for_cap(
-    made: Any, name: str, cap_bytes: int, wall_seconds: float, renew: Any
-) -> tuple[Program, Plan]:
+def _for_cap(made: Any, name: str, chosen: dict[str, Any], renew: Any) -> tuple[Program, Plan]:
     from poet_runtime.step_options import StepOptions
     from poet_runtime.trace import trace
 
@@ -89,8 +85,10 @@ def _for_cap(
 
     found = plan_for_cap(
         traced,
-        lambda program, budget: planned_for_time(program, budget, wall_seconds),
-        cap_bytes,
+        lambda program, budget: planned_for_time(
+            program, budget, chosen["wall_seconds"], chosen.get("paging_directory")
+        ),
+        chosen["cap_bytes"],
         say=renew,
     )
     return found.program, found.plan

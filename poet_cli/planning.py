@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from poet_cli.interruptible import interruptible
@@ -42,16 +43,23 @@ class CancellablePlanner:
         )
 
 
-def planned_for_time(program: Program, budget_bytes: int, wall_seconds: float) -> Plan:
-    """The fastest plan within a budget that is found on this machine in the time. Raises what
-    `poet_runtime.planner.obtain_plan` does."""
+def planned_for_time(
+    program: Program,
+    budget_bytes: int,
+    wall_seconds: float,
+    paging_directory: Path | None = None,
+) -> Plan:
+    """The fastest plan within a budget that is found on this machine in the time, with its flash
+    as it is measured where the paging file will be. Raises what `calibrated_host` and
+    `poet_runtime.planner.obtain_plan` do."""
     from poet_core.plan import Objective
     from poet_core.plan_request import PlanRequest
+    from poet_runtime.calibrate import calibrated_host
     from poet_runtime.planner import obtain_plan
 
     request = PlanRequest(
         graph=program.graph,
-        device="host",
+        device=calibrated_host(paging_directory),
         ram_bytes=budget_bytes,
         objective=Objective.TIME,
         wall_seconds=wall_seconds,

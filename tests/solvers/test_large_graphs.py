@@ -99,12 +99,16 @@ def test_time_grows_about_linearly_with_depth(share: float) -> None:
     taken = []
     for layers in (24, 96):
         problem = problem_of(gpt_adam_step(GptShape(layers=layers)), share)
-        begun = time.process_time()
-        found = best_greedy_sequence(problem)
-        taken.append(time.process_time() - begun)
-        assert found is not None
+        # The least of two: what comes between, a collection of garbage say, only adds.
+        taken.append(min(_greedy_seconds(problem) for _ in range(2)))
     assert taken[1] < 8 * taken[0]
     assert taken[1] < 15
+
+
+def _greedy_seconds(problem: Problem) -> float:
+    begun = time.process_time()
+    assert best_greedy_sequence(problem) is not None
+    return time.process_time() - begun
 
 
 @pytest.mark.timeout(120)
