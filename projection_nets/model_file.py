@@ -29,7 +29,7 @@ import numpy.typing as npt
 from poet_core.errors import DataError
 from poet_core.text import printable
 from projection_nets.hashing import LARGEST_SEED
-from projection_nets.lsh import MATRIX_ENTRIES_LIMIT
+from projection_nets.spec import MATRIX_ENTRIES_LIMIT
 
 MAGIC = b"POETNET\x01"
 _INTEGERS = struct.Struct("<7Q")

@@ -74,13 +74,13 @@ class ProjectionNet(nn.Module):
         return write_model(
             Path(path),
             StoredProjection(
-                in_features=self.lsh.in_features,
+                in_features=self.lsh.spec.in_features,
                 classes=self.classes,
-                functions=self.lsh.functions,
-                bits=self.lsh.bits,
+                functions=self.lsh.spec.functions,
+                bits=self.lsh.spec.bits,
                 hidden=self.hidden,
-                seed=self.lsh.seed,
-                input_max=self.lsh.input_max,
+                seed=self.lsh.spec.seed,
+                input_max=self.lsh.spec.input_max,
                 weights=tuple(np.asarray(weight.numpy()) for weight in weights),
             ),
         )

@@ -49,7 +49,7 @@ def test_a_loaded_net_answers_like_the_exported_one(path, hidden):
     loaded = ProjectionNet.load(path)
     inputs = torch.randint(0, 256, (20, 6)).float()
     assert torch.equal(loaded(inputs), net(inputs))
-    assert loaded.lsh.seed == 77
+    assert loaded.lsh.spec.seed == 77
 
 
 def test_the_file_holds_the_weights_and_no_matrix(path):
