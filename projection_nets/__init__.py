@@ -15,7 +15,14 @@ data/          MNIST, digits, minibatches
 
 from projection_nets import trainers
 from projection_nets.lsh import LshProjection
-from projection_nets.nets import ProjectionNet
+from projection_nets.nets import NetOnBits, ProjectionNet
 from projection_nets.objective import JointObjective, JointOutputs
 
-__all__ = ["JointObjective", "JointOutputs", "LshProjection", "ProjectionNet", "trainers"]
+__all__ = [
+    "JointObjective",
+    "JointOutputs",
+    "LshProjection",
+    "NetOnBits",
+    "ProjectionNet",
+    "trainers",
+]
