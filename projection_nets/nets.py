@@ -94,6 +94,22 @@ class NetOnBits(nn.Module):
             ) from error
 
 
+class Borrowed(nn.Module):
+    """A module that belongs to another network, for use as an encoder.
+
+    Its parameters are not this network's: they count, train and are saved with their owner alone,
+    so a step that holds both networks sees each parameter once.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._module = (module,)  # a tuple hides it from registration
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        outputs: Tensor = self._module[0](*inputs)
+        return outputs
+
+
 class ProjectionNet(NetOnBits):
     """Raw inputs (batch, in_features), or any (batch, ...) of as many values -> logits (batch, classes).
 
@@ -101,8 +117,8 @@ class ProjectionNet(NetOnBits):
     then the bits, and so the network's input, are the same on every machine (`projection_nets.lsh`).
 
     `encoder`: a module between the inputs and the projection, which then projects its output of
-    `in_features`, for instance the first layers of a trainer (shared, or its own). With
-    `gradient_width` it learns through the bits by the straight-through gradient.
+    `in_features`, its own or a trainer's first layers (`Borrowed`). With `gradient_width` it learns
+    through the bits by the straight-through gradient.
     """
 
     lsh: LshProjection
