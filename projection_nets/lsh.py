@@ -65,13 +65,13 @@ class LshProjection(nn.Module):
     ) -> None:
         super().__init__()
         self.spec = ProjectionSpec(
-            kind=ProjectionKind(kind),
+            kind=kind,
             in_features=in_features,
             functions=functions,
             bits=bits,
             seed=seed,
             input_max=input_max,
-            values=BitValues(values),
+            values=values,
         )
         if self.spec.kind is ProjectionKind.HASHED:
             raise _invalid("a dense kind, gaussian or ternary", kind)

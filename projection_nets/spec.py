@@ -60,6 +60,12 @@ class ProjectionSpec:
 
     def __post_init__(self) -> None:
         checked_seed(self.seed)
+        # a plain string is as good as the member that it names
+        for name, enum in (("kind", ProjectionKind), ("values", BitValues)):
+            value = getattr(self, name)
+            if value not in list(enum):
+                raise _invalid(f"{name} of {', '.join(enum)}", value, "Pass one of these.")
+            object.__setattr__(self, name, enum(value))
         for name in ("functions", "bits", "input_max"):
             check_positive(name, getattr(self, name))
         if self.projected_bits > PROJECTED_BITS_LIMIT:
@@ -103,8 +109,6 @@ class ProjectionSpec:
         return cls(
             **{
                 **document,
-                "kind": ProjectionKind(document["kind"]),
-                "values": BitValues(document["values"]),
                 "text": None if text is None else TextFeatures(**text),
             }
         )

@@ -61,3 +61,11 @@ def test_inputs_of_another_kind_are_refused(spec, inputs):
     with pytest.raises(UsageError) as caught:
         packed_bits(spec, inputs)
     assert caught.value.code == "projection_input"
+
+
+def test_a_kind_may_be_a_plain_string():
+    assert ProjectionSpec(kind="ternary", in_features=4).kind is ProjectionKind.TERNARY
+    for wrong in ({"kind": "sparse"}, {"values": "bits"}):
+        with pytest.raises(UsageError) as caught:
+            ProjectionSpec(in_features=4, **wrong)
+        assert caught.value.code == "projection_invalid"
