@@ -124,7 +124,7 @@ def _limits(model: StoredNet, upper: str) -> str:
 
 
 LONGEST_TEXT = 100_000
-"""Bytes: with the most features a text can have (about 80 a byte) every sum stays below 2^31."""
+"""Bytes: a text has at most 16 features a byte, so every sum stays below 16 x 255 x 10^5 < 2^31."""
 
 
 def _check(model: StoredNet, name: str) -> None:

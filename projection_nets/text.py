@@ -46,10 +46,10 @@ class TextFeatures:
     marked. Raises UsageError (`text_features_invalid`).
     """
 
-    word_ngrams: int = 2
-    skips: int = 1
+    word_ngrams: int = 1
+    skips: int = 0
     shortest_characters: int = 3
-    longest_characters: int = 4
+    longest_characters: int = 5
 
     def __post_init__(self) -> None:
         sizes: dict[str, object] = {
