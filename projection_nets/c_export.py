@@ -20,6 +20,7 @@ from poet_core.errors import UsageError
 from projection_nets.c_head import head_source
 from projection_nets.c_projection import (
     bits_signature,
+    dense_working_bytes,
     history_length,
     input_type,
     projection_source,
@@ -65,11 +66,12 @@ def c_model(model: StoredNet, name: str) -> CModel:
             head.source,
         ]
     )
-    text_bytes = 0
-    if spec.text is not None:
-        text_bytes = 4 * spec.projected_bits + 8 * history_length(spec.text)
-    # the text's sums are gone when the head begins: the larger of the two counts
-    working = spec.packed_bytes + max(text_bytes, head.working_bytes)
+    if spec.text is None:
+        bits_bytes = dense_working_bytes(spec)
+    else:
+        bits_bytes = 4 * spec.projected_bits + 8 * history_length(spec.text)
+    # the projection's arrays are gone when the head begins: the larger of the two counts
+    working = spec.packed_bytes + max(bits_bytes, head.working_bytes)
     return CModel(
         header=_header(model, name),
         source=source,

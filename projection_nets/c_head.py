@@ -147,7 +147,7 @@ int {name}_classify_bits(const uint8_t packed[{spec.packed_bytes}], int64_t logi
         uint32_t index = 0, row = firsts[table];
         for (bit = 0; bit < {spec.bits}u; bit++) {{
             const uint32_t position = table * {spec.bits}u + bit;
-            index |= (packed[position / 8u] >> (position % 8u) & 1u) << bit;
+            index |= (uint32_t)(packed[position / 8u] >> (position % 8u) & 1u) << bit;
         }}
         if (!(bitmap[index / 8u] >> (index % 8u) & 1u))
             continue;

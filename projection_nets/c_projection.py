@@ -1,6 +1,7 @@
 """The C of a projection: the bits of an input, its vectors regenerated from the seed.
 
-Dense: one inner product at a time, zeros of the input skipped, in int32 (the spec's bound is 2^24).
+Dense: eight inner products at a time, zeros of the input skipped, in int32 (the spec's bound is
+2^24).
 Text: every feature adds to T * d sums of int32; no list of features, no vocabulary.
 """
 
@@ -56,25 +57,31 @@ def _dense_source(spec: ProjectionSpec, name: str) -> str:
     return f"""{popcount}
 #define SEED_KEY UINT64_C({_seed_key(spec):#x})
 
-static int32_t inner_product(const {input_type(spec)} *input, uint32_t row)
-{{
-    const uint64_t key = mix(SEED_KEY + ((uint64_t)row + 1u) * GAMMA);
-    int32_t sum = 0;
-    uint32_t column;
-{body.replace("INPUTS", str(spec.in_features))}
-    return sum;
-}}
-
+/* Eight inner products at a time, which are one byte of bits. */
 void {name}_bits({bits_signature(spec)}, uint8_t packed[{spec.packed_bytes}])
 {{
-    uint32_t row;
-    for (row = 0; row < {spec.packed_bytes}u; row++)
-        packed[row] = 0;
-    for (row = 0; row < {spec.projected_bits}u; row++)
-        if (inner_product(input, row) > 0)
-            packed[row / 8u] = (uint8_t)(packed[row / 8u] | (1u << (row % 8u)));
+    uint64_t keys[8];
+    int32_t sums[8];
+    uint32_t byte, row, column;
+    for (byte = 0; byte < {spec.packed_bytes}u; byte++) {{
+        uint32_t bits = 0;
+        for (row = 0; row < 8u; row++) {{
+            keys[row] = mix(SEED_KEY + ((uint64_t)byte * 8u + row + 1u) * GAMMA);
+            sums[row] = 0;
+        }}
+{body.replace("INPUTS", str(spec.in_features))}
+        for (row = 0; row < 8u && byte * 8u + row < {spec.projected_bits}u; row++)
+            if (sums[row] > 0)
+                bits |= 1u << row;
+        packed[byte] = (uint8_t)bits;
+    }}
 }}
 """
+
+
+def dense_working_bytes(spec: ProjectionSpec) -> int:
+    """Bytes of the arrays that NAME_bits of a dense input has: keys and sums, and ternary words."""
+    return 8 * (8 + 4) + (8 * 8 if spec.kind is ProjectionKind.TERNARY else 0)
 
 
 _POPCOUNT = """
@@ -87,22 +94,32 @@ static int32_t popcount(uint64_t word)
 }
 """
 
-_GAUSSIAN = """    for (column = 0; column < INPUTSu; column++) {
-        if (input[column] == 0)
-            continue;
-        sum += (int32_t)input[column] * (popcount(mix(key + ((uint64_t)column + 1u) * GAMMA)) - 32);
-    }"""
+_GAUSSIAN = """        for (column = 0; column < INPUTSu; column++) {
+            const int32_t value = (int32_t)input[column];
+            const uint64_t step = ((uint64_t)column + 1u) * GAMMA;
+            if (value == 0)
+                continue;
+            for (row = 0; row < 8u; row++)
+                sums[row] += value * (popcount(mix(keys[row] + step)) - 32);
+        }"""
 
 # Two bits an entry: 10 is +1, 01 is -1.
-_TERNARY = """    for (column = 0; column < INPUTSu;) {
-        const uint64_t word = mix(key + ((uint64_t)(column / 32u) + 1u) * GAMMA);
-        uint32_t shift;
-        for (shift = 0; shift < 64u && column < INPUTSu; shift += 2u, column++)
-            if (input[column] != 0) {
-                const uint32_t pair = (uint32_t)(word >> shift) & 3u;
-                sum += (int32_t)input[column] * ((int32_t)(pair >> 1) - (int32_t)(pair & 1u));
+_TERNARY = """        for (column = 0; column < INPUTSu;) {
+            const uint64_t step = ((uint64_t)(column / 32u) + 1u) * GAMMA;
+            uint64_t words[8];
+            uint32_t shift;
+            for (row = 0; row < 8u; row++)
+                words[row] = mix(keys[row] + step);
+            for (shift = 0; shift < 64u && column < INPUTSu; shift += 2u, column++) {
+                const int32_t value = (int32_t)input[column];
+                if (value == 0)
+                    continue;
+                for (row = 0; row < 8u; row++) {
+                    const uint32_t pair = (uint32_t)(words[row] >> shift) & 3u;
+                    sums[row] += value * ((int32_t)(pair >> 1) - (int32_t)(pair & 1u));
+                }
             }
-    }"""
+        }"""
 
 
 def history_length(options: TextFeatures) -> int:

@@ -27,16 +27,18 @@ def operations_of(model: StoredNet) -> Operations:
     """The counts of a model, every input non-zero and every bit set."""
     spec = model.spec
     bits, inputs = spec.projected_bits, spec.in_features
+    vectors = 8 * spec.packed_bytes  # eight at a time
     words = {
-        ProjectionKind.GAUSSIAN: bits * (inputs + 1),
-        ProjectionKind.TERNARY: bits * (-(-inputs // 32) + 1),
+        # one more a vector: its key
+        ProjectionKind.GAUSSIAN: vectors * (inputs + 1),
+        ProjectionKind.TERNARY: vectors * (-(-inputs // 32) + 1),
         ProjectionKind.HASHED: -(-bits // 8) + 1,
     }[spec.kind]
     first, *others = model.layers
     rows = spec.functions if model.rows is not None else bits
     return Operations(
         random_words=words,
-        projection_additions=bits if spec.kind is ProjectionKind.HASHED else bits * inputs,
+        projection_additions=bits if spec.kind is ProjectionKind.HASHED else vectors * inputs,
         head_additions=rows * len(first.bias),
         head_multiplications=sum(layer.weight.size for layer in others),
     )
