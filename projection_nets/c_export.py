@@ -21,10 +21,10 @@ from projection_nets.c_head import head_source
 from projection_nets.c_projection import (
     bits_signature,
     dense_working_bytes,
-    history_length,
     input_type,
     projection_source,
 )
+from projection_nets.c_text import history_length
 from projection_nets.operations import Operations, operations_of
 from projection_nets.quantize import largest_sums
 from projection_nets.replacing import replace_file

@@ -10,7 +10,7 @@ import torch
 
 from poet_core.errors import UsageError
 from projection_nets import NetOnBits, ProjectionNet
-from projection_nets.c_export import c_model, export_c
+from projection_nets.c_export import LONGEST_TEXT, c_model, export_c
 from projection_nets.data.idx import read_idx
 from projection_nets.hashed import HashedProjection
 from projection_nets.packing import packed_bits, unpack
@@ -161,6 +161,15 @@ def test_texts_give_the_bits_of_python(tmp_path, compiler, text):
     numbers = integer_logits(model, unpack(expected, 42))
     assert np.array_equal(logits, numbers)
     assert np.array_equal(classes, numbers.argmax(axis=1))
+
+
+def test_a_very_long_text_is_read_up_to_the_limit(tmp_path, compiler):
+    spec = ProjectionSpec(kind=ProjectionKind.HASHED, functions=6, bits=7, text=TextFeatures())
+    model = quantized(stored(filled(NetOnBits(HashedProjection(spec), 4))), 8)
+    compiled(model, tmp_path, compiler)
+    text = "wake me up " * (LONGEST_TEXT // 11 + 1)
+    packed, _, _ = answers(model, tmp_path, [text.encode()])
+    assert np.array_equal(packed, packed_bits(spec, [text[:LONGEST_TEXT]]))
 
 
 @pytest.mark.parametrize("count", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
