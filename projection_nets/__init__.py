@@ -13,6 +13,9 @@ objective, losses      the joint loss of two networks, Eq. 1-2
 joint_training         several trainers and students in one step
 stored, model_file     the small model alone, in one file; reader.py reads it with numpy alone
 quantize               weights as int8 or int4, the network in integers
+quantized_training     the same while it trains
+sharing                weights from a small codebook a layer
+baselines              what the papers compare with
 c_export, onnx_export  the same as C99, and as ONNX
 training, eager        a run: budget or none, checkpoints, progress
 metrics                P@k

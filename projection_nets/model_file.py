@@ -4,12 +4,13 @@
     0       8      magic, the last byte is the format's version
     8       4      length of the header, little-endian
     12      ...    the header: JSON in ASCII, {"projection": the spec, "classes": n, "lookup": bool,
-                   "layers": [{"inputs", "outputs", "weight": float32 | int8 | int4,
+                   "layers": [{"inputs", "outputs", "weight": float32 | int8 | int4 | shared2 | shared4 | shared8,
                    "bias": float32 | int32 | int64, "scale"}]}; of a lookup one layer, whose inputs
                    are the shipped rows and whose outputs are the classes
     ...     ...    a lookup's bitmap of the shipped rows, one bit a row, lowest first
     ...     ...    each layer's weight, row-major, then its bias, little-endian; int4: two to a byte,
-                   the first in the low half, in two's complement
+                   the first in the low half, in two's complement; shared: a codebook of 2^2, 2^4
+                   or 2^8 float32 values, then indices of so many bits, the first lowest in its byte
     end-32  32     SHA-256 of everything before
 
 Invariant: every length follows from the header, whose sizes are bounded before anything is
@@ -43,6 +44,7 @@ _FILE_LIMIT = 2**29
 
 _WEIGHT_NAMES = {FLOAT_BITS: "float32", 8: "int8", 4: "int4"}
 _WEIGHT_BITS = {name: bits for bits, name in _WEIGHT_NAMES.items()}
+_SHARED_BITS = {"shared2": 2, "shared4": 4, "shared8": 8}
 _DTYPES = {"float32": "<f4", "int8": "i1", "int32": "<i4", "int64": "<i8"}
 
 
@@ -63,7 +65,7 @@ def model_bytes(model: StoredNet) -> bytes:
             {
                 "inputs": layer.weight.shape[0 if model.rows is not None else 1],
                 "outputs": len(layer.bias),
-                "weight": _WEIGHT_NAMES[layer.weight_bits],
+                "weight": _weight_name(layer),
                 "bias": _bias_name(layer.bias),
                 "scale": layer.scale,
             }
@@ -139,8 +141,9 @@ def _parsed(header: ModelHeader, payload: memoryview) -> StoredNet:
             StoredLayer(
                 weight=weight,
                 bias=bias.astype(np.float32 if layer.bias == "float32" else np.int64),
-                weight_bits=_WEIGHT_BITS[layer.weight],
+                weight_bits=_WEIGHT_BITS.get(layer.weight, FLOAT_BITS),
                 scale=layer.scale,
+                shared_bits=_SHARED_BITS.get(layer.weight, 0),
             )
         )
     return StoredNet(spec=header.spec, classes=header.classes, layers=tuple(layers), rows=rows)
@@ -150,24 +153,61 @@ def _weight(layer: LayerHeader, payload: memoryview, lookup: bool) -> npt.NDArra
     count = layer.inputs * layer.outputs
     shape = (layer.inputs, layer.outputs) if lookup else (layer.outputs, layer.inputs)
     if layer.weight == "int4":
-        pairs = np.frombuffer(payload, np.uint8, count=layer.weight_bytes)
-        halves = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[:count].astype(np.int8)
+        packed = np.frombuffer(payload, np.uint8, count=layer.weight_bytes)
+        halves = _unpacked(packed, 4, count).astype(np.int8)
         return ((halves ^ 8) - 8).reshape(shape)
+    if layer.weight in _SHARED_BITS:
+        width = _SHARED_BITS[layer.weight]
+        codebook = np.frombuffer(payload, "<f4", count=2**width)
+        packed = np.frombuffer(payload, np.uint8, layer.weight_bytes)[codebook.nbytes :]
+        return codebook.astype(np.float32)[_unpacked(packed, width, count)].reshape(shape)
     values = np.frombuffer(payload, _DTYPES[layer.weight], count=count).reshape(shape)
     return values.astype(values.dtype.newbyteorder("="))
 
 
+def _weight_name(layer: StoredLayer) -> str:
+    return f"shared{layer.shared_bits}" if layer.shared_bits else _WEIGHT_NAMES[layer.weight_bits]
+
+
 def _weight_bytes(layer: StoredLayer) -> bytes:
+    if layer.shared_bits:
+        return _shared_bytes(layer)
     if layer.weight_bits == 4:
         return packed_halves(layer.weight)
     return layer.weight.astype(_DTYPES[_WEIGHT_NAMES[layer.weight_bits]]).tobytes()
 
 
+def _shared_bytes(layer: StoredLayer) -> bytes:
+    used, codes = np.unique(layer.weight, return_inverse=True)
+    entries = 2**layer.shared_bits
+    if len(used) > entries:
+        raise DataError(
+            f"Expected at most {entries} different weights, got {len(used)}.",
+            code="model_not_storable",
+            hint="Make the layers with `sharing.SharedTraining`.",
+        )
+    codebook = np.zeros(entries, dtype="<f4")
+    codebook[: len(used)] = used
+    return codebook.tobytes() + _packed(codes, layer.shared_bits)
+
+
 def packed_halves(weight: npt.NDArray[Any]) -> bytes:
     """Integers of -8..7, two to a byte, the first in the low half."""
-    halves = weight.reshape(-1).astype(np.uint8) & 15
-    halves = np.append(halves, np.zeros(halves.size % 2, dtype=np.uint8))
-    return (halves[0::2] | (halves[1::2] << 4)).astype(np.uint8).tobytes()
+    return _packed(weight.astype(np.uint8) & 15, 4)
+
+
+def _packed(codes: npt.NDArray[Any], width: int) -> bytes:
+    """Numbers below 2^width, 8 / width to a byte, the first lowest."""
+    flat = codes.reshape(-1).astype(np.uint8)
+    flat = np.append(flat, np.zeros(-flat.size % (8 // width), dtype=np.uint8))
+    places = np.arange(0, 8, width, dtype=np.uint8)
+    return np.bitwise_or.reduce(flat.reshape(-1, 8 // width) << places, axis=1).tobytes()
+
+
+def _unpacked(packed: npt.NDArray[np.uint8], width: int, count: int) -> npt.NDArray[np.uint8]:
+    places = np.arange(0, 8, width, dtype=np.uint8)
+    codes: npt.NDArray[np.uint8] = (packed[:, None] >> places) & np.uint8(2**width - 1)
+    return codes.reshape(-1)[:count]
 
 
 def _bias_name(bias: npt.NDArray[Any]) -> str:

@@ -19,7 +19,8 @@ from projection_nets.spec import ProjectionSpec
 _SIZE_LIMIT = 2**24
 _WEIGHTS_LIMIT = 2**26  # 256 MiB of float32
 _LAYERS_LIMIT = 64
-_WEIGHT_BITS = {"float32": 32, "int8": 8, "int4": 4}
+_WEIGHT_BITS = {"float32": 32, "int8": 8, "int4": 4, "shared2": 2, "shared4": 4, "shared8": 8}
+_CODEBOOK_BYTES = {"shared2": 4 * 2**2, "shared4": 4 * 2**4, "shared8": 4 * 2**8}
 _BIAS_BYTES = {"float32": 4, "int32": 4, "int64": 8}
 
 
@@ -35,8 +36,9 @@ class LayerHeader:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the weight in the file."""
-        return (self.inputs * self.outputs * _WEIGHT_BITS[self.weight] + 7) // 8
+        """Bytes of the weight in the file, a codebook's included."""
+        book = _CODEBOOK_BYTES.get(self.weight, 0)
+        return book + (self.inputs * self.outputs * _WEIGHT_BITS[self.weight] + 7) // 8
 
     @property
     def bias_bytes(self) -> int:
@@ -96,7 +98,7 @@ def _check_sizes(header: ModelHeader) -> None:
         wrong = f"expected at most {_WEIGHTS_LIMIT} weights"
     if len({layer.weight for layer in header.layers}) != 1:
         wrong = "expected one type of weights"
-    if any((layer.weight == "float32") != (layer.bias == "float32") for layer in header.layers):
+    if any(layer.weight.startswith("int") == (layer.bias == "float32") for layer in header.layers):
         wrong = "expected integer biases beside integer weights only"
     if wrong:
         raise _refused("model_file_sizes", wrong)

@@ -13,6 +13,7 @@ and the answer is the same on every machine, ties included.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -26,13 +27,19 @@ from projection_nets.nets import NetOnBits
 from projection_nets.stored import StoredLayer, StoredNet, restored
 
 _EXACT = 2**53
-_LARGEST = {8: 127, 4: 7}
+LARGEST = {8: 127, 4: 7}
+"""Of a weight of so many bits; symmetric, so -128 and -8 do not occur."""
 _CANDIDATES = 40
 
 
-def quantized(model: StoredNet, weight_bits: int) -> StoredNet:
-    """The model with weights of 8 or 4 bits. Raises UsageError (`quantization_invalid`)."""
-    if model.is_quantized or weight_bits not in _LARGEST:
+def quantized(
+    model: StoredNet, weight_bits: int, *, scales: Sequence[float] | None = None
+) -> StoredNet:
+    """The model with weights of 8 or 4 bits. Raises UsageError (`quantization_invalid`).
+
+    `scales`: one a layer, where training has already decided (`quantized_training`).
+    """
+    if model.is_quantized or weight_bits not in LARGEST:
         raise UsageError(
             f"Expected a float32 model and 8 or 4 bits, got {model.layers[0].weight_bits}-bit "
             f"weights and {weight_bits!r:.20}.",
@@ -41,12 +48,13 @@ def quantized(model: StoredNet, weight_bits: int) -> StoredNet:
         )
     layers = []
     unit = 1.0
-    for layer in model.layers:
-        scale = _scale(layer.weight, weight_bits)
+    if scales is None:
+        scales = [weight_scale(layer.weight, weight_bits) for layer in model.layers]
+    for layer, scale in zip(model.layers, scales, strict=True):
         unit *= scale
         layers.append(
             StoredLayer(
-                weight=_rounded(layer.weight, scale, _LARGEST[weight_bits]).astype(np.int8),
+                weight=_rounded(layer.weight, scale, LARGEST[weight_bits]).astype(np.int8),
                 bias=np.rint(layer.bias.astype(np.float64) / unit).astype(np.int64),
                 weight_bits=weight_bits,
                 scale=scale,
@@ -140,17 +148,18 @@ def integer_logits(model: StoredNet, bits: npt.NDArray[np.uint8]) -> npt.NDArray
     return values
 
 
-def _scale(weight: npt.NDArray[np.float32], weight_bits: int) -> float:
+def weight_scale(weight: npt.NDArray[np.float32], weight_bits: int) -> float:
+    """What one unit of these weights is worth; 1 where all are 0."""
     largest = float(np.abs(weight).max(initial=0.0))
     if largest == 0.0:
         return 1.0
-    widest = largest / _LARGEST[weight_bits]
+    widest = largest / LARGEST[weight_bits]
     if weight_bits == 8:
         return widest
     candidates = [widest * (index + 1) / _CANDIDATES for index in range(_CANDIDATES)]
 
     def squared_error(scale: float) -> float:
-        back = _rounded(weight, scale, _LARGEST[weight_bits]) * scale
+        back = _rounded(weight, scale, LARGEST[weight_bits]) * scale
         return float(((weight.astype(np.float64) - back) ** 2).sum())
 
     return min(candidates, key=squared_error)

@@ -1,8 +1,7 @@
 """Reads a model file and classifies with numpy and the standard library alone.
 
-Copy this one file to the device. It shares no code with the package that writes model files, so a
-test that compares the two compares two implementations. Images are arrays of integers, texts are
-strings. `model_file.py` describes the file; errors here are ValueErrors.
+Copy this one file to the device. It shares no code with the package that writes model files
+(`model_file.py` says what is in them). Images are arrays of integers, texts strings; ValueErrors.
 
     model = load("digits.poet")
     classes = classify(model, images)
@@ -11,7 +10,6 @@ strings. `model_file.py` describes the file; errors here are ValueErrors.
 import hashlib
 import json
 import re
-import struct
 from typing import Any
 
 import numpy as np
@@ -40,7 +38,7 @@ def load(path: str) -> dict[str, Any]:
         content = file.read()
     if content[:8] != b"POETNET\x02" or hashlib.sha256(content[:-32]).digest() != content[-32:]:
         raise ValueError("Expected an undamaged model file of version 2.")
-    (length,) = struct.unpack_from("<I", content, 8)
+    length = int.from_bytes(content[8:12], "little")
     model: dict[str, Any] = json.loads(content[12 : 12 + length])
     position = 12 + length
     if model["lookup"]:
@@ -50,17 +48,21 @@ def load(path: str) -> dict[str, Any]:
         position += len(bitmap)
     for layer in model["layers"]:
         count, outputs = layer["inputs"] * layer["outputs"], layer["outputs"]
-        if layer["weight"] == "int4":
-            pairs = np.frombuffer(content, np.uint8, (count + 1) // 2, position)
-            halves = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[:count]
-            values, size = (halves.astype(np.int64) ^ 8) - 8, len(pairs)
-        else:
-            values = np.frombuffer(content, DTYPES[layer["weight"]], count, position)
+        kind = layer["weight"]
+        if kind in DTYPES:
+            values = np.frombuffer(content, DTYPES[kind], count, position)
             size = values.nbytes
-        number = np.float32 if layer["weight"] == "float32" else np.int64
-        layer["values"] = values.astype(number).reshape(
-            -1, outputs if model["lookup"] else layer["inputs"]
-        )
+        else:  # int4, shared2, shared4, shared8
+            width, book = int(kind[-1]), (np.arange(16) ^ 8) - 8
+            if kind != "int4":
+                book = np.frombuffer(content, "<f4", 2**width, position)
+                position += book.nbytes
+            packed = np.frombuffer(content, np.uint8, (count * width + 7) // 8, position)
+            codes = (packed[:, None] >> np.arange(0, 8, width)) & (2**width - 1)
+            values, size = book[codes.reshape(-1)[:count]], len(packed)
+        number = np.int64 if kind.startswith("int") else np.float32
+        columns = outputs if model["lookup"] else layer["inputs"]
+        layer["values"] = values.astype(number).reshape(-1, columns)
         biases = np.frombuffer(content, DTYPES[layer["bias"]], outputs, position + size)
         layer["biases"] = biases.astype(number)
         position += size + biases.nbytes

@@ -31,12 +31,14 @@ class StoredLayer:
     """One layer. `weight`: (outputs, inputs), of a lookup (shipped rows, classes).
 
     `weight_bits`: 32 for float32, 8 or 4 for integers held as int8; `bias` is float32 or int64.
+    `shared_bits`: 2, 4 or 8 where the float32 weights are entries of a codebook of so many bits.
     """
 
     weight: npt.NDArray[Any]
     bias: npt.NDArray[Any]
     weight_bits: int = FLOAT_BITS
     scale: float = 1.0
+    shared_bits: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,8 @@ def stored(net: NetOnBits) -> StoredNet:
         layer = StoredLayer(weight=_array(net.head.table)[rows], bias=_array(net.head.bias))
         return StoredNet(spec=net.lsh.spec, classes=net.classes, layers=(layer,), rows=rows)
     layers = [
-        StoredLayer(weight=_array(layer.weight), bias=_array(layer.bias)) for layer in _linears(net)
+        StoredLayer(weight=_array(layer.weight), bias=_array(layer.bias))
+        for layer in head_layers(net)
     ]
     return StoredNet(spec=net.lsh.spec, classes=net.classes, layers=tuple(layers))
 
@@ -100,7 +103,7 @@ def restored(model: StoredNet) -> NetOnBits:
             values=spec.values,
         )  # fmt: skip
     unit = 1.0
-    targets = [net.head] if lookup else _linears(net)
+    targets = [net.head] if lookup else head_layers(net)
     with torch.no_grad():
         for target, layer in zip(targets, model.layers, strict=True):
             unit *= layer.scale
@@ -119,7 +122,8 @@ def _rows(model: StoredNet) -> npt.NDArray[np.bool_]:
     return model.rows
 
 
-def _linears(net: NetOnBits) -> list[Any]:
+def head_layers(net: NetOnBits) -> list[nn.Linear]:
+    """The linear layers of a dense head, in order."""
     return [module for module in net.head.modules() if isinstance(module, nn.Linear)]
 
 

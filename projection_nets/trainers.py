@@ -20,7 +20,11 @@ __all__ = ["LstmTrainer", "TransformerTrainer", "convolutional", "feed_forward"]
 
 
 def feed_forward(
-    in_features: int, classes: int, *, hidden: tuple[int, ...] = (1000, 1000, 1000)
+    in_features: int,
+    classes: int,
+    *,
+    hidden: tuple[int, ...] = (1000, 1000, 1000),
+    dropout: float = 0.0,
 ) -> nn.Sequential:
     """Linear and ReLU layers over a scaled, flat input; the default is Ravi's MNIST trainer.
 
@@ -29,6 +33,8 @@ def feed_forward(
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise((in_features, *hidden)):
         layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
     layers.append(nn.Linear((in_features, *hidden)[-1], classes))
     return nn.Sequential(*layers)
 
