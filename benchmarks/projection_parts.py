@@ -1,0 +1,94 @@
+"""The parts of the projection benchmark, and what each is expected to take on two cores.
+
+The minutes are estimates for one seed at the full number of steps, for the first display of the time
+left; after the first parts the display goes by what they took. A part that builds on the joint run
+trains it where it is not there yet.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.projection_devices import QUANTIZED_SIZES, c_code_rows, quantized_rows
+from benchmarks.projection_fit import Row
+from benchmarks.projection_hooks import graph_rows, have_graph, have_mentor, mentee_rows
+from benchmarks.projection_images import (
+    baselines_rows,
+    bits_rows,
+    coupled_rows,
+    few_rows,
+    layers_rows,
+    search_rows,
+    table_rows,
+)
+from benchmarks.projection_place import Place
+from benchmarks.projection_ram import SHARE, STEPS, ram_rows
+from benchmarks.projection_recipes import (
+    FEW_LABELS,
+    FEW_SIZES,
+    NEURAL_BITS,
+    PAPER_TABLE,
+    digest,
+    search,
+)
+from benchmarks.projection_taught import recipe_digest
+from benchmarks.projection_texts import intents_rows, text_digest
+
+Run = Callable[[Place, str, int], list[Row]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part on one data set. `recipe`: a digest of what decides its rows, beside the seed."""
+
+    name: str
+    data: str
+    run: Run
+    minutes: float
+    recipe: Callable[[Place], str]
+
+
+def parts() -> tuple[Part, ...]:
+    """All parts whose modules are here, in the order in which they run for a seed."""
+    found = [
+        _images("table", "mnist", table_rows, 18),
+        _images("coupled", "mnist", coupled_rows, 8),
+        _images("bits", "mnist", bits_rows, 3, NEURAL_BITS),
+        _images("search", "mnist", search_rows, 4, *search()),
+        _images("few", "mnist", few_rows, 12, FEW_LABELS, FEW_SIZES),
+        _images("layers", "mnist", layers_rows, 3),
+        _images("baselines", "mnist", baselines_rows, 3, list(PAPER_TABLE)),
+        _images("quantized", "mnist", quantized_rows, 10, *QUANTIZED_SIZES),
+        _images("c-code", "mnist", c_code_rows, 0.5),
+        _images("ram", "mnist", ram_rows, 8, STEPS, SHARE),
+        _images("table", "fashion-mnist", table_rows, 18),
+        _images("baselines", "fashion-mnist", baselines_rows, 3, list(PAPER_TABLE)),
+        _texts("clinc150", 10),
+        _texts("banking77", 6),
+        _texts("snips", 8),
+    ]
+    if have_mentor():
+        found.append(_images("mentee", "mnist", mentee_rows, 15))
+    if have_graph():
+        found.append(_images("graph", "mnist", graph_rows, 10))
+    return tuple(found)
+
+
+def _images(name: str, data: str, run: Run, minutes: float, *recipe: object) -> Part:
+    return Part(
+        name=f"{name}-{data}", data=data, run=run, minutes=minutes,
+        recipe=functools.partial(_image_digest, recipe=recipe),
+    )  # fmt: skip
+
+
+def _image_digest(place: Place, *, recipe: tuple[object, ...]) -> str:
+    return digest(recipe_digest(place), *recipe)
+
+
+def _texts(data: str, minutes: float) -> Part:
+    return Part(
+        name=f"intents-{data}", data=data, run=intents_rows, minutes=minutes,
+        recipe=lambda place: digest(text_digest(), place.text_epochs, place.small),
+    )  # fmt: skip
