@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from poet_core.errors import UsageError
-from projection_nets.losses import distillation
+from projection_nets.joint_step import JointStep
+from projection_nets.losses import distillation, label_loss
 
 PENALTY = "penalty"
 
@@ -47,11 +48,13 @@ class Teacher:
 class Student:
     """A network that learns from labels and from trainers, by default from all of them.
 
+    `input` and `divisor` are a Teacher's; a projection network takes raw inputs, undivided.
     `detach_teacher`: the distillation does not move the trainer; in the paper it does.
     """
 
     net: nn.Module
     input: int = 0
+    divisor: float = 1.0
     teachers: tuple[str, ...] | None = None
     label_weight: float = 1.0
     distillation_weight: float = 0.1
@@ -59,7 +62,13 @@ class Student:
     detach_teacher: bool = False
 
 
-class JointTraining(nn.Module):
+def input_of(part: Teacher | Student, inputs: Sequence[Tensor]) -> Tensor:
+    """What a network takes of a batch."""
+    values = inputs[part.input]
+    return values if part.divisor == 1.0 else values / part.divisor
+
+
+class JointTraining(JointStep):
     """All networks as one module: `joint.loss(joint(*inputs), target)`; outputs are logits by name.
 
     Raises UsageError (`joint_invalid`).
@@ -77,16 +86,18 @@ class JointTraining(nn.Module):
         self.nets = nn.ModuleDict(nets)
         self.train()
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The trainers, then the students."""
+        return (*self.teachers, *self.students)
+
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
         outputs = {}
         for name, teacher in self.teachers.items():
-            values = inputs[teacher.input]
             with torch.set_grad_enabled(torch.is_grad_enabled() and not teacher.frozen):
-                outputs[name] = self.nets[name](
-                    values if teacher.divisor == 1.0 else values / teacher.divisor
-                )
+                outputs[name] = self.nets[name](input_of(teacher, inputs))
         for name, student in self.students.items():
-            outputs[name] = self.nets[name](inputs[student.input])
+            outputs[name] = self.nets[name](input_of(student, inputs))
         penalties = [self._penalty(name) for name in self.teachers if self.teachers[name].l2]
         if penalties:
             outputs[PENALTY] = reduce(torch.add, penalties)
@@ -97,15 +108,17 @@ class JointTraining(nn.Module):
         return reduce(torch.add, self.parts(outputs, target).values())
 
     def parts(self, outputs: Mapping[str, Tensor], target: Tensor) -> dict[str, Tensor]:
-        """The terms of the loss, weighted, by name."""
-        cross_entropy = nn.functional.cross_entropy
+        """The terms of the loss, weighted, by name.
+
+        `target` may be shorter than the batch: its first rows are then the labelled ones.
+        """
         parts: dict[str, Tensor] = {}
         for name, teacher in self.teachers.items():
             if teacher.weight and not teacher.frozen:
-                parts[f"{name} labels"] = teacher.weight * cross_entropy(outputs[name], target)
+                parts[f"{name} labels"] = teacher.weight * label_loss(outputs[name], target)
         for name, student in self.students.items():
             if student.label_weight:
-                labels = student.label_weight * cross_entropy(outputs[name], target)
+                labels = student.label_weight * label_loss(outputs[name], target)
                 parts[f"{name} labels"] = labels
             for teacher_name in self._teachers_of(student):
                 weight = student.distillation_weight / len(self._teachers_of(student))
@@ -150,7 +163,7 @@ class JointTraining(nn.Module):
             x for s in self.students.values() for x in (s.label_weight, s.distillation_weight)
         ]
         divisors = [t.divisor for t in self.teachers.values()]
-        divisors += [s.temperature for s in self.students.values()]
+        divisors += [x for s in self.students.values() for x in (s.temperature, s.divisor)]
         wrong = None
         if both or PENALTY in {*self.teachers, *self.students}:
             wrong = f"every network to have a name of its own, and none {PENALTY!r}, got {both}"

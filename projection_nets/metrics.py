@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from poet_core.errors import UsageError
 from projection_nets.data.examples import Labelled
 from projection_nets.data.images import LabelledImages
-from projection_nets.joint_training import JointTraining
+from projection_nets.joint_step import JointStep
 from projection_nets.objective import JointObjective
 
 PAPER_KS = (1, 3, 5)
@@ -67,15 +67,15 @@ def evaluate(
 
 
 def evaluate_networks(
-    joint: JointTraining,
+    joint: JointStep,
     examples: Labelled[tuple[Tensor, ...]],
     *,
     ks: Sequence[int] = PAPER_KS,
     batch_size: int = 1000,
 ) -> dict[str, dict[int, float]]:
-    """P@k of every network of a joint training by its name, in one pass over the examples."""
+    """P@k of every network of a joint step by its name, in one pass over the examples."""
     _check_ks(ks)
-    ranks: dict[str, list[Tensor]] = {name: [] for name in (*joint.teachers, *joint.students)}
+    ranks: dict[str, list[Tensor]] = {name: [] for name in joint.networks}
     with _evaluating(joint):
         for *inputs, labels in examples.chunks(batch_size):
             outputs = joint(*inputs)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from poet_core.errors import DataError
 from poet_core.text import printable
@@ -15,12 +18,22 @@ def replace_file(path: Path, content: bytes, *, what: str) -> None:
 
     Raises DataError (`model_file_unwritable`); `what` names the file in its message.
     """
+    with replacing(path, what=what) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, *, what: str) -> Iterator[BinaryIO]:
+    """A file to write to; it takes its place when the block ends, and not if the block fails.
+
+    Raises DataError (`model_file_unwritable`), also for an OSError of the block.
+    """
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)  # mkstemp makes it private; an exported model is to be shared

@@ -31,7 +31,7 @@ from poet_runtime import TrainStep
 from projection_nets.data.batches import minibatches
 from projection_nets.data.examples import Labelled
 from projection_nets.eager import EagerStep
-from projection_nets.joint_training import JointTraining
+from projection_nets.joint_step import JointStep
 from projection_nets.metrics import evaluate_networks
 
 IMAGE_BATCH, TEXT_BATCH = 200, 100
@@ -54,7 +54,7 @@ class Progress:
 
 
 def train(
-    joint: JointTraining,
+    joint: JointStep,
     optimizer: torch.optim.Optimizer,
     examples: Labelled[tuple[Tensor, ...]],
     *,
