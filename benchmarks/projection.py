@@ -7,10 +7,11 @@
     python -m benchmarks.projection --small         tiny data, a few steps: whether it runs
 
 Each (part, seed) ends in a line of build/benchmarks/projection.jsonl, at once; started again, the
-run goes on there, and inside a joint training at its checkpoint (`--restart` forgets all of it). A line
+run goes on there, and inside a part at the last checkpoint (`--restart` forgets all of it). A line
 counts only for the same recipes and steps. Bits of projections are computed once a data set and seed.
 At the end of every part results/projection.json, .md and .svg are written, with what is there.
-`--small` and `--only` write theirs beside the lines. `--minutes` begins no part after so long.
+`--small` and `--only` write theirs beside the lines. `--minutes` begins no part after so long. Exit status
+1 where a part could not run.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from benchmarks.planner_store import REPOSITORY, Store, machine
 from benchmarks.projection_parts import Part, parts
 from benchmarks.projection_picture import picture
 from benchmarks.projection_place import STEPS, Place, small_place
+from benchmarks.projection_recipes import digest
 from benchmarks.projection_summary import Summary, summary
 from benchmarks.projection_tables import markdown
 from poet_core.errors import PoetError
@@ -54,13 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{part.name:28} about {part.minutes:4.1f} min a seed")
         return 0
     torch.set_num_threads(options.threads)
-    try:
-        found = _measure(options, chosen, name)
-    except PoetError as error:
-        print(f"projection: {error} [{error.code}]", file=sys.stderr)
-        return 1
+    found, failed = _measure(options, chosen, name)
     print(markdown(found))
-    return 0
+    return int(failed > 0)
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -85,7 +84,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _measure(options: argparse.Namespace, chosen: Sequence[Part], name: str) -> Summary:
+def _measure(options: argparse.Namespace, chosen: Sequence[Part], name: str) -> tuple[Summary, int]:
     folder = options.lines / ("projection-small" if options.small else "projection")
     if options.restart:
         shutil.rmtree(folder, ignore_errors=True)
@@ -101,14 +100,14 @@ def _measure(options: argparse.Namespace, chosen: Sequence[Part], name: str) -> 
     lines = options.lines / f"{folder.name}.jsonl"
     store = Store(lines, key, resume=not options.restart)
     wanted = [(part, _job(part, place, seed)) for seed in range(options.seeds) for part in chosen]
-    _run(
+    failed = _run(
         place,
         store,
         wanted,
         options.minutes,
         lambda: _write_current(options, place, store, wanted, name),
     )
-    return _write_current(options, place, store, wanted, name)
+    return _write_current(options, place, store, wanted, name), failed
 
 
 Job = dict[str, Any]
@@ -121,31 +120,37 @@ def _job(part: Part, place: Place, seed: int) -> Job:
 
 def _run(
     place: Place, store: Store, wanted: Wanted, minutes: float, after_each: Callable[[], object]
-) -> None:
-    """The jobs that are not done, one after the other; each record is on disk as it comes."""
+) -> int:
+    """The jobs that are not done, one after the other, each record on disk as it comes.
+
+    A part that cannot run here (no data, no room in the budget) says why, and the next one runs.
+    Returns how many could not.
+    """
     began = time.monotonic()
     pending = [(part, job) for part, job in wanted if store.find(job) is None]
-    expected_done = 0.0
+    expected_done, failed = 0.0, 0
     for number, (part, job) in enumerate(pending):
         spent = (time.monotonic() - began) / 60
         if spent > minutes:
             place.tell(f"{len(pending) - number} parts are left for another run")
-            return
+            break
         pace = spent / expected_done if expected_done else 1.0
         left = pace * sum(other.minutes for other, _ in pending[number:])
         place.tell(f"{part.name}, seed {job['seed']}: {number} of {len(pending)} done, about {left:.0f} min left")  # fmt: skip
         started = time.monotonic()
-        rows = part.run(place, part.data, job["seed"])
-        store.add(
-            {
-                "job": job,
-                "job_seconds": round(time.monotonic() - started, 2),
-                "sources": sources(),
-                "rows": rows,
-            }
-        )
+        states = place.folder / f"states-{digest(job)}"
+        try:
+            rows = part.run(replace(place, states=states), part.data, job["seed"])
+        except PoetError as error:
+            place.tell(f"{part.name}, seed {job['seed']}: {error} [{error.code}]")
+            failed += 1
+            continue
+        seconds = round(time.monotonic() - started, 2)
+        store.add({"job": job, "job_seconds": seconds, "sources": sources(), "rows": rows})
+        shutil.rmtree(states, ignore_errors=True)
         expected_done += part.minutes
         after_each()
+    return failed
 
 
 def _write_current(

@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks.projection_data import Splits, narrowed
 from benchmarks.projection_place import Pace, Place
-from benchmarks.projection_recipes import StudentRecipe
+from benchmarks.projection_recipes import StudentRecipe, digest
 from projection_nets import JointTraining, NetOnBits, Student, Teacher
 from projection_nets.data.batches import minibatches
 from projection_nets.data.examples import LabelledExamples
@@ -50,8 +50,12 @@ def fit(
 ) -> None:
     """Trains in place. `rates`: a learning rate by the name of a network in `joint.nets`.
 
-    `loss`: joint.loss where left out; `on_step` is told the number of steps done.
+    `loss`: joint.loss where left out; `on_step` is told the number of steps done. Where `checkpoint`
+    is left out it is in the part's states, by `label`, which is different for every training there.
     """
+    if checkpoint is None and place.states is not None:
+        place.states.mkdir(parents=True, exist_ok=True)
+        checkpoint = place.states / f"{digest(label, steps)}.pt"
     groups = _groups(joint, rates or {})
     optimizer = torch.optim.Adam(groups)
     first_rates = [float(group["lr"]) for group in groups]
@@ -79,6 +83,8 @@ def fit(
             pace.step(number, value.item() if pace.due() else None)
             if on_step is not None:
                 on_step(number)
+        if checkpoint is not None and step.steps > first:
+            step.checkpoint()
 
 
 def _groups(joint: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -17,13 +17,18 @@ _SMALL_STEPS = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """`folder`: for bits, checkpoints and trained networks. `small`: tiny data, a few steps."""
+    """`folder`: for bits, checkpoints and trained networks. `small`: tiny data, a few steps.
+
+    `states`: where the trainings of the part that runs are kept until its rows are stored, so that a
+    run that is killed repeats none of them.
+    """
 
     folder: Path
     data_root: Path | None
     steps: int = STEPS
     small: bool = False
     quiet: bool = False
+    states: Path | None = None
 
     def share(self, part: float) -> int:
         """So many of the joint training's steps."""
