@@ -10,7 +10,10 @@ packing                bits in bytes, computed once
 heads, nets            bits -> classes: layers or lookup tables
 trainers               the big networks
 objective, losses      the joint loss of two networks, Eq. 1-2
-joint_training         several trainers and students in one step
+joint_step, joint_training   several trainers and students in one step
+mentoring, adapters    a mentee under a mentor, layer by layer
+recording, recorded    a mentor's answers in a file
+projection_graph, neighbours, propagation, graph_training   examples linked through their bits
 stored, model_file     the small model alone, in one file; reader.py reads it with numpy alone
 quantize               weights as int8 or int4, the network in integers
 quantized_training     the same while it trains
