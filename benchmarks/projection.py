@@ -1,6 +1,6 @@
 """ProjectionNet's tables, measured: every row with its spread over the seeds.
 
-    python -m benchmarks.projection [--only TEXT ...] [--seeds 3] [--steps 5500] [--minutes M]
+    python -m benchmarks.projection [--only TEXT ...] [--seeds 3] [--steps 5500] [--jobs 2 --threads 1]
     python -m benchmarks.projection --only bits     the study of neural bits (Figure 2)
     python -m benchmarks.projection --list          the parts and what they are expected to take
     python -m benchmarks.projection --plot-only     tables and picture again from the stored result
@@ -10,23 +10,20 @@ Each (part, seed) ends in a line of build/benchmarks/projection.jsonl, at once; 
 run goes on there, and inside a part at the last checkpoint (`--restart` forgets all of it). A line
 counts only for the same recipes and steps. Bits of projections are computed once a data set and seed.
 At the end of every part results/projection.json, .md and .svg are written, with what is there.
-`--small` and `--only` write theirs beside the lines. `--minutes` begins no part after so long. Exit status
-1 where a part could not run.
+`--small` and `--only` write theirs beside the lines. Small networks use a second core badly: two
+parts at a time with a thread each should be the faster way. `--minutes` begins no part after so
+long. Exit status 1 where a part could not run.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -34,10 +31,9 @@ from benchmarks.planner_store import REPOSITORY, Store, machine
 from benchmarks.projection_parts import Part, parts
 from benchmarks.projection_picture import picture
 from benchmarks.projection_place import STEPS, Place, small_place
-from benchmarks.projection_recipes import digest
+from benchmarks.projection_runs import Wanted, job_of, run_all
 from benchmarks.projection_summary import Summary, summary
 from benchmarks.projection_tables import markdown
-from poet_core.errors import PoetError
 
 RESULTS = Path(__file__).resolve().parent / "results"
 LINES = REPOSITORY / "build" / "benchmarks"
@@ -69,6 +65,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ...")
     parser.add_argument("--steps", type=int, default=STEPS, help="of the joint training on images")
+    parser.add_argument("--jobs", type=int, default=1, help="parts at a time; with 2, --threads 1")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no part after this long")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--small", action="store_true", help="tiny data, a few steps")
@@ -99,58 +96,15 @@ def _measure(options: argparse.Namespace, chosen: Sequence[Part], name: str) -> 
     # one file for --only and the whole, so that a part that has run is not run again
     lines = options.lines / f"{folder.name}.jsonl"
     store = Store(lines, key, resume=not options.restart)
-    wanted = [(part, _job(part, place, seed)) for seed in range(options.seeds) for part in chosen]
-    failed = _run(
-        place,
-        store,
-        wanted,
-        options.minutes,
-        lambda: _write_current(options, place, store, wanted, name),
+    wanted = [(part, job_of(part, place, seed)) for seed in range(options.seeds) for part in chosen]
+
+    def current() -> Summary:
+        return _write_current(options, place, store, wanted, name)
+
+    failed = run_all(
+        place, store, wanted, jobs=options.jobs, minutes=options.minutes, after_each=current
     )
-    return _write_current(options, place, store, wanted, name), failed
-
-
-Job = dict[str, Any]
-Wanted = list[tuple[Part, Job]]
-
-
-def _job(part: Part, place: Place, seed: int) -> Job:
-    return {"part": part.name, "data": part.data, "seed": seed, "recipe": part.recipe(place)}
-
-
-def _run(
-    place: Place, store: Store, wanted: Wanted, minutes: float, after_each: Callable[[], object]
-) -> int:
-    """The jobs that are not done, one after the other, each record on disk as it comes.
-
-    A part that cannot run here (no data, no room in the budget) says why, and the next one runs.
-    Returns how many could not.
-    """
-    began = time.monotonic()
-    pending = [(part, job) for part, job in wanted if store.find(job) is None]
-    expected_done, failed = 0.0, 0
-    for number, (part, job) in enumerate(pending):
-        spent = (time.monotonic() - began) / 60
-        if spent > minutes:
-            place.tell(f"{len(pending) - number} parts are left for another run")
-            break
-        pace = spent / expected_done if expected_done else 1.0
-        left = pace * sum(other.minutes for other, _ in pending[number:])
-        place.tell(f"{part.name}, seed {job['seed']}: {number} of {len(pending)} done, about {left:.0f} min left")  # fmt: skip
-        started = time.monotonic()
-        states = place.folder / f"states-{digest(job)}"
-        try:
-            rows = part.run(replace(place, states=states), part.data, job["seed"])
-        except PoetError as error:
-            place.tell(f"{part.name}, seed {job['seed']}: {error} [{error.code}]")
-            failed += 1
-            continue
-        seconds = round(time.monotonic() - started, 2)
-        store.add({"job": job, "job_seconds": seconds, "sources": sources(), "rows": rows})
-        shutil.rmtree(states, ignore_errors=True)
-        expected_done += part.minutes
-        after_each()
-    return failed
+    return current(), failed
 
 
 def _write_current(
@@ -158,7 +112,11 @@ def _write_current(
 ) -> Summary:
     records = [found for _, job in wanted if (found := store.find(job)) is not None]
     missing = [f"{job['part']} seed {job['seed']}" for _, job in wanted if store.find(job) is None]
-    told = machine() | {"torch": torch.__version__, "threads": options.threads}
+    told = machine() | {
+        "torch": torch.__version__,
+        "threads": options.threads,
+        "jobs": options.jobs,
+    }
     found = summary(records, missing, told, steps=place.steps, small=place.small)
     _write(found, options.results, name)
     return found
@@ -170,17 +128,6 @@ def _write(found: Summary, folder: Path, name: str) -> None:
     (folder / f"{name}.json").write_text(text, encoding="utf-8")
     (folder / f"{name}.md").write_text(markdown(found), encoding="utf-8")
     (folder / f"{name}.svg").write_text(picture(found), encoding="utf-8")
-
-
-def sources() -> str:
-    """A hash of what computes the rows: a result says which it is from."""
-    content = hashlib.sha256()
-    patterns = ("projection_nets/**/*.py", "benchmarks/projection*.py")
-    for pattern in patterns:
-        for path in sorted(REPOSITORY.glob(pattern)):
-            content.update(path.relative_to(REPOSITORY).as_posix().encode() + b"\0")
-            content.update(path.read_bytes() + b"\0")
-    return content.hexdigest()[:16]
 
 
 if __name__ == "__main__":

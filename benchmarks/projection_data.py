@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.projection_place import Place
 from benchmarks.projection_recipes import WIDEST, digest
@@ -28,6 +28,7 @@ from projection_nets.data import (
     TextSplits,
     Vocabulary,
     banking77,
+    cifar100,
     clinc150,
     digits,
     fashion_mnist,
@@ -39,7 +40,11 @@ from projection_nets.replacing import replace_file
 from projection_nets.spec import ProjectionKind, ProjectionSpec
 from projection_nets.text import TextFeatures
 
-IMAGES: dict[str, Callable[[Path], ImageSplits]] = {"mnist": mnist, "fashion-mnist": fashion_mnist}
+IMAGES: dict[str, Callable[[Path], ImageSplits]] = {
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "cifar100": cifar100,
+}
 TEXTS: dict[str, Callable[[Path], TextSplits]] = {
     "clinc150": clinc150,
     "banking77": banking77,
@@ -87,13 +92,20 @@ class Splits:
 
 
 class FirstBits(PackedBits):
-    """The first T * d of the packed bits of a wider projection."""
+    """The first T * d of the packed bits of a wider projection, some dropped while it trains."""
+
+    def __init__(self, spec: ProjectionSpec, dropout: float = 0.0) -> None:
+        super().__init__(spec)
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def forward(self, packed: Tensor) -> Tensor:
-        return super().forward(packed[:, : self.spec.packed_bytes])
+        bits: Tensor = self.dropout(super().forward(packed[:, : self.spec.packed_bytes]))
+        return bits
 
 
-def narrowed(spec: ProjectionSpec, functions: int, bits: int, values: str) -> FirstBits:
+def narrowed(
+    spec: ProjectionSpec, functions: int, bits: int, values: str, dropout: float = 0.0
+) -> FirstBits:
     """The projection of [functions, bits] from `spec`'s bits."""
     if functions * bits > spec.projected_bits:
         raise UsageError(
@@ -101,7 +113,7 @@ def narrowed(spec: ProjectionSpec, functions: int, bits: int, values: str) -> Fi
             code="projection_invalid",
             hint="Widen WIDEST in projection_recipes.",
         )
-    return FirstBits(replace(spec, functions=functions, bits=bits, values=values))
+    return FirstBits(replace(spec, functions=functions, bits=bits, values=values), dropout)
 
 
 def image_splits(place: Place, name: str, seed: int) -> Splits:

@@ -44,11 +44,7 @@ _TUNING_SHARE = 0.2
 _TUNING_RATE = 3e-4
 _REFRESHES = 5
 
-QUANTIZED_SIZES = (
-    of_size("60,12"),
-    of_size("60,12+FC256"),
-    of_size("60,12", name="60,12 lookup", lookup=True, rate=1e-3),
-)
+QUANTIZED_SIZES = (of_size("60,12"), of_size("60,12+FC256"))
 
 
 def quantized_rows(place: Place, data: str, seed: int) -> list[Row]:

@@ -105,7 +105,9 @@ def student_net(splits: Splits, recipe: StudentRecipe, seed: int) -> NetOnBits:
     """The network of a recipe on the splits' bits, with the weights that its shape begins with."""
     torch.manual_seed(zlib.crc32(f"{seed} {recipe.shape}".encode()))
     features = recipe.features or next(iter(splits.specs))
-    projection = narrowed(splits.specs[features], recipe.functions, recipe.bits, recipe.values)
+    projection = narrowed(
+        splits.specs[features], recipe.functions, recipe.bits, recipe.values, recipe.dropout
+    )
     return NetOnBits(projection, splits.classes, hidden=recipe.hidden or None, lookup=recipe.lookup)
 
 

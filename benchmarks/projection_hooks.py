@@ -29,7 +29,7 @@ from projection_nets.metrics import evaluate_networks
 from projection_nets.trainers import feed_forward
 from projection_nets.training import IMAGE_BATCH
 
-_SHARE = 0.2
+_MENTOR_SHARE, _MENTEE_SHARE, _GRAPH_SHARE = 0.2, 0.1, 0.2
 _CHOICE = 2**34  # apart from the other streams of permutations
 
 MENTEE_LABELS = (1000, 0)
@@ -109,7 +109,7 @@ def _mentee_row(
             maps=maps,  # type: ignore[arg-type]
         )
     fit(
-        place, step, splits.train, label=label, steps=place.share(_SHARE), seed=seed,
+        place, step, splits.train, label=label, steps=place.share(_MENTEE_SHARE), seed=seed,
         batch_size=IMAGE_BATCH,
     )  # fmt: skip
     return _row_of(step, MENTEE, net, splits)
@@ -143,7 +143,7 @@ def _convolutions(place: Place, splits: Splits, seed: int) -> _Pairing:
         )
         fit(
             place, alone, splits.train, label=f"mentor {splits.name} seed {seed}",
-            steps=place.share(_SHARE), seed=seed, batch_size=IMAGE_BATCH,
+            steps=place.share(_MENTOR_SHARE), seed=seed, batch_size=IMAGE_BATCH,
         )  # fmt: skip
         torch.save(mentor.state_dict(), path)
     mentor.load_state_dict(torch.load(path, weights_only=True))
@@ -198,7 +198,7 @@ def _fit_graph(
     batch_size: int,
 ) -> None:  # fmt: skip
     fit(
-        place, step, examples, label=label, steps=place.share(_SHARE), seed=seed,  # type: ignore[arg-type]
+        place, step, examples, label=label, steps=place.share(_GRAPH_SHARE), seed=seed,  # type: ignore[arg-type]
         batch_size=batch_size, rates={_NAME: recipe.rate, "": recipe.rate},
     )  # fmt: skip
 

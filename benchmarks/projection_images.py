@@ -12,10 +12,13 @@ baselines  small ordinary networks, a linear model, chance, frequency
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import cast
+
 import torch
 from torch import nn
 
-from benchmarks.projection_data import Splits
+from benchmarks.projection_data import Splits, image_splits
 from benchmarks.projection_fit import (
     TRAINER,
     Row,
@@ -30,8 +33,10 @@ from benchmarks.projection_place import Place
 from benchmarks.projection_recipes import (
     FEW_LABELS,
     FEW_SIZES,
+    LOOKUPS,
     NEURAL_BITS,
     PAPER_TABLE,
+    STRETCH,
     StudentRecipe,
     labels_alone,
     of_size,
@@ -44,15 +49,21 @@ from benchmarks.projection_taught import (
     logits_of,
     taught,
 )
-from projection_nets import JointTraining, LshProjection, Student
+from projection_nets import JointTraining, LshProjection, NetOnBits, Student
 from projection_nets.baselines import MostFrequent, RandomClasses, linear_model, smaller_net
 from projection_nets.data.examples import LabelledExamples
 from projection_nets.hashing import permutation
+from projection_nets.model_file import model_bytes
 from projection_nets.packing import pack
+from projection_nets.quantize import quantized
+from projection_nets.stored import stored
 from projection_nets.training import IMAGE_BATCH
 
 # Few labels need few steps, and a trainer on all of them would learn them by heart.
 _FEW_SHARE = 0.3
+_EVERY_SHARE = 0.5
+# A table learns its rows by heart sooner than layers do, and its steps are the dear ones.
+_LOOKUP_SHARE = 0.4
 _CHOICE = 2**33  # apart from the streams of epochs and splits
 
 
@@ -61,10 +72,18 @@ def table_rows(place: Place, data: str, seed: int) -> list[Row]:
     return taught(place, data, seed).rows
 
 
+def stretch_rows(place: Place, data: str, seed: int) -> list[Row]:
+    """Other values, soft targets, lookup tables; with the bytes of the files."""
+    known = taught(place, data, seed)
+    splits, label = known.with_soft_targets(), f"stretch {data} seed {seed}"
+    rows = _recorded_on(place, splits, list(STRETCH), seed, label, bytes_too=True)
+    return rows + _recorded_on(
+        place, splits, list(LOOKUPS), seed, f"{label}, lookup", share=_LOOKUP_SHARE, bytes_too=True
+    )
+
+
 def coupled_rows(place: Place, data: str, seed: int) -> list[Row]:
     """[60,12] and its trainer, the distillation's gradient in both."""
-    from benchmarks.projection_data import image_splits
-
     splits = image_splits(place, data, seed)
     recipe = of_size("60,12")
     joint = JointTraining(
@@ -124,7 +143,10 @@ def few_rows(place: Place, data: str, seed: int) -> list[Row]:
         net = image_trainer(place, some, seed)
         alone = JointTraining(trainers={TRAINER: image_teacher(some, net)}, students={})
         steps = place.share(_FEW_SHARE)
-        fit(place, alone, some.train, label=label, steps=steps, seed=seed, batch_size=IMAGE_BATCH)
+        fit(
+            place, alone, some.train, label=f"{label}, trainer", steps=steps, seed=seed,
+            batch_size=IMAGE_BATCH,
+        )  # fmt: skip
         rows += [
             _of_labels(row, count) for row in rows_of(alone, some, [TRAINER], with_inputs=True)
         ]
@@ -138,7 +160,9 @@ def few_rows(place: Place, data: str, seed: int) -> list[Row]:
             for size in FEW_SIZES
         ]  # fmt: skip
         every = known.splits.with_input("soft targets", soft)
-        found += _recorded_on(place, every, unlabelled, seed, label)
+        found += _recorded_on(
+            place, every, unlabelled, seed, f"{label}, all images", share=_EVERY_SHARE
+        )
         rows += [_of_labels(row, count) for row in found]
     return rows
 
@@ -149,8 +173,6 @@ def _of_labels(row: Row, count: int) -> Row:
 
 def baselines_rows(place: Place, data: str, seed: int) -> list[Row]:
     """Networks of as many parameters without a projection, and answers that look at nothing."""
-    from benchmarks.projection_data import image_splits
-
     splits = image_splits(place, data, seed)
     pixels = splits.input_of("pixels")
     features = splits.test.inputs[pixels].shape[1]
@@ -206,7 +228,7 @@ def _recorded(
 
 def _recorded_on(
     place: Place, splits: Splits, recipes: list[StudentRecipe], seed: int, label: str,
-    *, share: float = 1.0,
+    *, share: float = 1.0, bytes_too: bool = False,
 ) -> list[Row]:  # fmt: skip
     """Students beside a trainer that is recorded."""
     joint = JointTraining(
@@ -217,14 +239,15 @@ def _recorded_on(
         batch_size=IMAGE_BATCH, rates=rates_of(recipes),
     )  # fmt: skip
     rows = rows_of(joint, splits, [recipe.name for recipe in recipes])
-    assert [key(row["row"]) for row in rows] == list(joint.students)
+    for row in rows if bytes_too else ():
+        plain = stored(cast(NetOnBits, joint.nets[key(row["row"])]))
+        row["bytes"] = len(model_bytes(plain))
+        row["int8_bytes"] = len(model_bytes(quantized(plain, 8)))
     return rows
 
 
 def _over_layers(known: Taught, layers: nn.Module) -> Splits:
     """The splits with the bits of these layers' outputs in the place of the pixels' bits."""
-    from dataclasses import replace
-
     layers.eval()
     splits = known.with_soft_targets()
     spec = splits.specs["bits"]

@@ -10,7 +10,7 @@ from pathlib import Path
 STEPS = 5500
 """Of the joint training on images: 20 epochs of 275 batches. The paper has about 400,000."""
 
-TEXT_EPOCHS = 20
+TEXT_EPOCHS = 15
 
 _SMALL_STEPS = 6
 

@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from benchmarks.projection_recipes import LABELS, PAPER_TABLE, SEARCH_SETTINGS, SEARCH_SIZES
+from benchmarks.projection_recipes import LABELS, SEARCH_SETTINGS, SEARCH_SIZES, paper_table
 
 Summary = dict[str, Any]
 Record = dict[str, Any]
@@ -108,7 +108,13 @@ def find(found: Iterable[Cell], **identity: Any) -> Cell | None:
 def part_pairs(name: str, found: list[Cell]) -> list[Cell]:
     """The comparisons that a part makes."""
     if name.startswith("table"):
-        return _pairs(found, [({"row": size}, {"row": size + LABELS}) for size in PAPER_TABLE])
+        return _pairs(
+            found,
+            [
+                ({"row": size}, {"row": size + LABELS})
+                for size in paper_table(name.removeprefix("table-"))
+            ],
+        )
     if name.startswith("search"):
         return _pairs(
             found,

@@ -12,11 +12,11 @@ from benchmarks.planner_tables import table
 from benchmarks.projection_recipes import (
     LABELS,
     PAPER_RATIOS,
-    PAPER_TABLE,
-    PAPER_TRAINER,
-    STRETCH,
+    PAPER_TRAINERS,
     STRETCH_FIGURES,
     TRAINER_FIGURE,
+    PaperRow,
+    paper_table,
 )
 from benchmarks.projection_summary import Cell, Summary, find
 
@@ -33,6 +33,7 @@ def markdown(found: Summary) -> str:
     """All tables of what has been run."""
     sections: dict[str, Callable[[str, Summary], str]] = {
         "table": _table_section,
+        "stretch": _stretch_section,
         "coupled": _coupled_section,
         "search": _search_section,
         "few": _few_section,
@@ -126,31 +127,33 @@ def _pair_table(pairs: Iterable[Cell]) -> str:
 
 def _table_section(part: str, found: Summary) -> str:
     cells: list[Cell] = found["parts"][part]
-    is_mnist = part.endswith("-mnist") and "fashion" not in part
+    data = part.removeprefix("table-")
+    published = PAPER_TRAINERS.get(data)
     trainer = find(cells, row="trainer")
+    reached = f"{_yes((_p1(trainer) or 0) >= TRAINER_FIGURE)} (target {TRAINER_FIGURE})"
     rows = [
         [
-            "trainer", _parameters(trainer), *_shares(trainer), _NONE,
-            _published(PAPER_TRAINER.precision) if is_mnist else _NONE,
-            f"{_yes((_p1(trainer) or 0) >= TRAINER_FIGURE)} (target {TRAINER_FIGURE})" if is_mnist else "",
+            "trainer", _parameters(trainer), *_shares(trainer), _NONE, _published(published),
+            reached if data == "mnist" else "",
         ]
     ]  # fmt: skip
-    for size, paper in PAPER_TABLE.items():
+    for size, paper in paper_table(data).items():
         cell = find(cells, row=size)
         if cell is None:
             continue
-        counted = cell["parameters"] == paper.parameters
+        counted = published is None or cell["parameters"] == paper.parameters
         held = _at_or_above(cell, paper.precision) and counted
+        told = "" if counted else f" (paper: {paper.parameters:,})"
         rows.append(
             [
-                size, _parameters(cell) + ("" if counted else " (paper: " + f"{paper.parameters:,})"),
-                *_shares(cell), _shares(find(cells, row=size + LABELS))[0],
-                _published(paper.precision) if is_mnist else _NONE, _yes(held) if is_mnist else "",
+                size, _parameters(cell) + told, *_shares(cell),
+                _shares(find(cells, row=size + LABELS))[0],
+                _published(None if published is None else paper),
+                "" if published is None else _yes(held),
             ]
         )  # fmt: skip
     head = ("[T,d]", "parameters", "P@1", "P@3", "P@5", "labels alone", "paper", "at or above")
     text = f"## Table 1: {part}\n\n" + table(head, rows)
-    text += "\n\n### Stretch\n\n" + _stretch(cells, is_mnist)
     text += (
         "\n\n### The joint loss against labels alone, at the paper's weights\n\n"
         "Equal weights at the start, equal batches, the distillation detached.\n\n"
@@ -158,8 +161,8 @@ def _table_section(part: str, found: Summary) -> str:
     return text + _pair_table(found["pairs"][part])
 
 
-def _published(precision: Sequence[float]) -> str:
-    return " / ".join(f"{share:g}" for share in precision)
+def _published(paper: PaperRow | None) -> str:
+    return _NONE if paper is None else " / ".join(f"{share:g}" for share in paper.precision)
 
 
 def _at_or_above(cell: Cell, precision: Sequence[float]) -> bool:
@@ -169,17 +172,25 @@ def _at_or_above(cell: Cell, precision: Sequence[float]) -> bool:
     )
 
 
-def _stretch(cells: list[Cell], is_mnist: bool) -> str:
+def _stretch_section(part: str, found: Summary) -> str:
+    cells: list[Cell] = found["parts"][part]
     rows = [
-        [recipe.name, _parameters(cell), *_shares(cell)]
-        for recipe in STRETCH
-        if (cell := find(cells, row=recipe.name)) is not None
-    ]
-    text = table(("network", "parameters", "P@1", "P@3", "P@5"), rows)
-    if not is_mnist:
-        return text
+        [
+            cell["row"], _parameters(cell), f"{cell['bytes'][0]:,.0f}",
+            f"{cell['int8_bytes'][0]:,.0f}", *_shares(cell),
+        ]
+        for cell in cells
+    ]  # fmt: skip
+    head = ("network", "parameters", "bytes, float32", "bytes, int8", "P@1", "P@3", "P@5")
+    text = (
+        f"## Stretch: {part}\n\nBeside the trainer of the table, trained before. Bits are -1 and 1 "
+        "but where told. *T=4*: soft targets of temperature 4 with weight 4. *Dropped bits*: a "
+        "training step does not see some of them. Of a lookup the touched rows are in the file.\n\n"
+        + table(head, rows)
+    )
+    everything = [*found["parts"].get(part.replace("stretch", "table"), []), *cells]
     for name, (figure, names) in STRETCH_FIGURES.items():
-        known = [p for one in names if (p := _p1(find(cells, row=one))) is not None]
+        known = [p for one in names if (p := _p1(find(everything, row=one))) is not None]
         if known:
             told = "reached" if max(known) >= figure else "not reached"
             text += f"\n\n{name} at {figure:g}: {told}, best {max(known):.2f}."

@@ -28,7 +28,7 @@ from benchmarks.projection_fit import (
     students,
 )
 from benchmarks.projection_place import Place
-from benchmarks.projection_recipes import TABLE, StudentRecipe, digest
+from benchmarks.projection_recipes import StudentRecipe, digest, table_of
 from projection_nets import JointTraining, NetOnBits, Teacher, trainers
 from projection_nets.replacing import replace_file
 from projection_nets.training import IMAGE_BATCH
@@ -63,7 +63,7 @@ def taught(place: Place, data: str, seed: int) -> Taught:
     """The networks of the table, from disk where they have been trained before."""
     splits = image_splits(place, data, seed)
     net = image_trainer(place, splits, seed)
-    name = f"{data}-{seed}-{recipe_digest(place)}"
+    name = f"{data}-{seed}-{recipe_digest(place, data)}"
     path = place.folder / f"taught-{name}.pt"
     if not path.exists():
         _train(place, splits, net, seed, path, place.folder / f"state-{name}.pt")
@@ -75,9 +75,10 @@ def taught(place: Place, data: str, seed: int) -> Taught:
     )  # fmt: skip
 
 
-def recipe_digest(place: Place) -> str:
+def recipe_digest(place: Place, data: str) -> str:
     """Of everything that decides the joint training but data and seed."""
-    return digest(*TABLE, place.steps, place.small, place.trainer_hidden, DROPOUT)
+    recipes = table_of(data)
+    return digest(*recipes, place.steps, place.small, place.trainer_hidden, DROPOUT)
 
 
 def image_trainer(place: Place, splits: Splits, seed: int) -> nn.Sequential:
@@ -105,21 +106,22 @@ def logits_of(net: nn.Module, splits: Splits) -> Tensor:
 def _train(
     place: Place, splits: Splits, net: nn.Module, seed: int, path: Path, checkpoint: Path
 ) -> None:
+    recipes = table_of(splits.name)
     joint = JointTraining(
-        trainers={TRAINER: image_teacher(splits, net)}, students=students(splits, TABLE, seed)
+        trainers={TRAINER: image_teacher(splits, net)}, students=students(splits, recipes, seed)
     )
     fit(
         place, joint, splits.train, label=f"table {splits.name} seed {seed}", steps=place.steps,
-        seed=seed, batch_size=IMAGE_BATCH, rates=rates_of(TABLE), checkpoint=checkpoint,
+        seed=seed, batch_size=IMAGE_BATCH, rates=rates_of(recipes), checkpoint=checkpoint,
     )  # fmt: skip
-    names = [TRAINER, *(recipe.name for recipe in TABLE)]
+    names = [TRAINER, *(recipe.name for recipe in recipes)]
     content = BytesIO()
     torch.save(
         {
             "rows": rows_of(joint, splits, names, with_inputs=True),
             "trainer": net.state_dict(),
             "soft targets": logits_of(net, splits),
-            "students": {r.name: joint.nets[key(r.name)].state_dict() for r in TABLE},
+            "students": {r.name: joint.nets[key(r.name)].state_dict() for r in recipes},
         },
         content,
     )

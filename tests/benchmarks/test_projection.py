@@ -18,18 +18,22 @@ from benchmarks.projection_parts import Part, parts
 from benchmarks.projection_picture import picture
 from benchmarks.projection_place import STEPS, Pace, small_place
 from benchmarks.projection_recipes import (
+    CIFAR_TABLE,
+    CIFAR_TRAINER,
     LABELS,
     NEURAL_BITS,
     PAPER_TABLE,
-    TABLE,
     digest,
     of_size,
     search,
+    table_of,
 )
 from benchmarks.projection_summary import cells, chosen_intents, pair, part_pairs, summary
 from benchmarks.projection_tables import markdown
 from poet_core.errors import UsageError
+from projection_nets.heads import dense_head
 from projection_nets.packing import packed_bits
+from projection_nets.trainers import feed_forward
 
 
 def record(part: str, seed: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -55,12 +59,32 @@ def test_the_recipes_have_the_papers_parameter_counts(tmp_path: Path) -> None:
 
 
 def test_every_size_has_its_twin_and_every_name_is_its_own() -> None:
-    names = [recipe.name for recipe in TABLE]
+    names = [recipe.name for recipe in table_of("mnist")]
     assert len(set(names)) == len(names)
     assert all(size + LABELS in names for size in PAPER_TABLE)
-    assert all(r.distillation_weight == 0 for r in TABLE if r.name.endswith(LABELS))
+    assert all(r.distillation_weight == 0 for r in table_of("mnist") if r.name.endswith(LABELS))
     found = [recipe.name for recipe in search()]
     assert len(set(found)) == len(found) == 21
+
+
+def test_cifar_100_has_the_papers_trainer_and_sizes() -> None:
+    trainer = feed_forward(3 * 32 * 32, 100)
+    assert sum(p.numel() for p in trainer.parameters()) == CIFAR_TRAINER.parameters
+    sizes = {recipe.name for recipe in table_of("cifar100")}
+    assert sizes == {*CIFAR_TABLE, *(size + LABELS for size in CIFAR_TABLE)}
+    for size, paper in CIFAR_TABLE.items():
+        recipe = of_size(size)
+        head = dense_head(recipe.functions * recipe.bits, recipe.hidden, 100)
+        assert sum(p.numel() for p in head.parameters()) == paper.parameters
+
+
+def test_cifar_100_is_a_part_where_its_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POET_DATA", str(tmp_path))
+    assert "table-cifar100" not in [part.name for part in parts()]
+    (tmp_path / "cifar-100-binary").mkdir()
+    assert "table-cifar100" in [part.name for part in parts()]
 
 
 def test_a_digest_is_of_every_number() -> None:
@@ -283,6 +307,16 @@ def test_a_part_that_cannot_run_leaves_the_others(
     found = json.loads((tmp_path / "projection-small.json").read_text())
     assert found["missing"] == ["broken seed 0"]
     assert list(found["parts"]) == ["coupled-mnist"]
+
+
+@pytest.mark.slow
+def test_two_parts_at_a_time_give_the_same_rows(tmp_path: Path) -> None:
+    alone = run(tmp_path / "one", "coupled", "baselines")["parts"]
+    arguments = ["--small", "--quiet", "--seeds", "1", "--threads", "1", "--jobs", "2"]
+    arguments += ["--lines", str(tmp_path / "two"), "--only", "coupled", "baselines"]
+    assert projection.main(arguments) == 0
+    found = json.loads((tmp_path / "two" / "projection-small.json").read_text())["parts"]
+    assert {name: found[name] for name in alone} == alone
 
 
 def test_the_list_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:

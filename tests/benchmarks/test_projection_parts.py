@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from benchmarks.projection_summary import find, summary
 from benchmarks.projection_tables import markdown
 
 LEAST_ROWS = {
-    "table": 21, "coupled": 2, "bits": 12, "search": 21, "few": 21, "layers": 4, "baselines": 10,
-    "quantized": 27, "c-code": 1, "ram": 1, "intents": 45, "mentee": 12, "graph": 16,
+    "table": 15, "stretch": 8, "coupled": 2, "bits": 12, "search": 21, "few": 21, "layers": 4, "baselines": 10,
+    "quantized": 18, "c-code": 1, "ram": 1, "intents": 45, "mentee": 12, "graph": 16,
 }  # fmt: skip
 
 
@@ -39,7 +40,8 @@ def is_copy(part: Part) -> bool:
 
 @pytest.mark.parametrize("part", [p for p in parts() if not is_copy(p)], ids=lambda p: p.name)
 def test_a_part_gives_its_rows_and_they_are_shown(part: Part, place: Place) -> None:
-    rows = part.run(place, part.data, 0)
+    # with states, as in a run: two trainings of a part under one label would clash
+    rows = part.run(replace(place, states=place.folder / f"states-{part.name}"), part.data, 0)
     kind = next(kind for kind in LEAST_ROWS if part.name.startswith(kind))
     assert len(rows) >= LEAST_ROWS[kind]
     for row in rows:
