@@ -56,7 +56,7 @@ FEATURES = {
 }
 TOKENS = 24
 
-_SMALL_IMAGES = 400
+_SMALL_IMAGES, _SMALL_TEST_IMAGES = 400, 80
 _FIRST_SEED = 2017  # the projection's seeds: this one and the following
 
 
@@ -200,8 +200,11 @@ def _root(place: Place, name: str) -> Path:
 
 def _small_images() -> ImageSplits:
     found = digits()
-    order = np.arange(_SMALL_IMAGES)
-    return replace(found, train=found.train.take(order))
+    return replace(
+        found, train=found.train.take(np.arange(_SMALL_IMAGES)),
+        validation=found.validation.take(np.arange(_SMALL_TEST_IMAGES)),
+        test=found.test.take(np.arange(_SMALL_TEST_IMAGES)),
+    )  # fmt: skip
 
 
 def _small_texts() -> TextSplits:

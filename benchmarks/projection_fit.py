@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.projection_data import Splits, narrowed
 from benchmarks.projection_place import Pace, Place
 from benchmarks.projection_recipes import StudentRecipe, digest
 from projection_nets import JointTraining, NetOnBits, Student, Teacher
 from projection_nets.data.batches import minibatches
-from projection_nets.data.examples import LabelledExamples
+from projection_nets.data.examples import Labelled, LabelledExamples
 from projection_nets.eager import EagerStep
+from projection_nets.joint_step import JointStep
 from projection_nets.metrics import evaluate_networks
 
 Row = dict[str, Any]
@@ -37,7 +38,7 @@ _CHECKPOINT_EVERY = 500
 def fit(
     place: Place,
     joint: nn.Module,
-    examples: LabelledExamples,
+    examples: Labelled[tuple[Tensor, ...]],
     *,
     label: str,
     steps: int,
@@ -186,3 +187,12 @@ def _without_trainers(joint: JointTraining) -> JointTraining:
         for name, student in joint.students.items()
     }
     return JointTraining(students=alone)
+
+
+def row_of(step: JointStep, name: str, splits: Splits) -> Row:
+    """P@k of one network of any joint step."""
+
+    def shares(part: LabelledExamples) -> dict[str, float]:
+        return percents(evaluate_networks(step, part)[name])
+
+    return {"validation": shares(splits.validation), "test": shares(splits.test)}

@@ -15,14 +15,12 @@ from pathlib import Path
 
 from benchmarks.projection_devices import QUANTIZED_SIZES, c_code_rows, quantized_rows
 from benchmarks.projection_fit import Row
-from benchmarks.projection_hooks import (
+from benchmarks.projection_graphs import (
+    GRAPH_IMAGES,
     GRAPH_LABELS,
-    GRAPH_SETTINGS,
-    MENTEE_LABELS,
+    GRAPH_SIZES,
+    GRAPH_WEIGHTS,
     graph_rows,
-    have_graph,
-    have_mentor,
-    mentee_rows,
 )
 from benchmarks.projection_images import (
     baselines_rows,
@@ -34,6 +32,7 @@ from benchmarks.projection_images import (
     stretch_rows,
     table_rows,
 )
+from benchmarks.projection_mentors import MENTEE_LABELS, mentee_rows
 from benchmarks.projection_place import Place
 from benchmarks.projection_ram import SHARE, STEPS, ram_rows
 from benchmarks.projection_recipes import (
@@ -74,7 +73,7 @@ def have_cifar100() -> bool:
 
 
 def parts() -> tuple[Part, ...]:
-    """All parts whose modules are here, in the order in which they run for a seed."""
+    """All parts whose data is here, in the order in which they run for a seed."""
     found = [
         _images("table", "mnist", table_rows, 9),
         _images("table", "fashion-mnist", table_rows, 9),
@@ -93,10 +92,9 @@ def parts() -> tuple[Part, ...]:
     ]
     if have_cifar100():
         found.append(_images("table", "cifar100", table_rows, 15))
-    if have_mentor():
-        found.append(_images("mentee", "mnist", mentee_rows, 10, MENTEE_LABELS))
-    if have_graph():
-        found.append(_images("graph", "mnist", graph_rows, 4, GRAPH_LABELS, GRAPH_SETTINGS))
+    found.append(_images("mentee", "mnist", mentee_rows, 10, MENTEE_LABELS))
+    graph = (GRAPH_LABELS, GRAPH_SIZES, GRAPH_WEIGHTS, GRAPH_IMAGES)
+    found.append(_images("graph", "mnist", graph_rows, 4, *graph))
     found.append(_images("ram", "mnist", ram_rows, 3, STEPS, SHARE, timed=True))
     found.append(_images("c-code", "mnist", c_code_rows, 0.5, timed=True))
     return tuple(found)
