@@ -28,7 +28,7 @@ from poet_core.errors import UsageError
 from projection_nets.data.examples import Labelled
 from projection_nets.hashing import permutation, random_words
 from projection_nets.joint_step import JointStep
-from projection_nets.joint_training import PENALTY, JointTraining
+from projection_nets.joint_training import PENALTY, JointTraining, Student, Teacher
 from projection_nets.losses import cross_disagreement, squared_disagreement
 from projection_nets.neighbours import Neighbours
 
@@ -49,7 +49,7 @@ class GraphTraining(JointStep):
         self.joint = joint
         self.weights = dict(weights)
         self.distance = distance
-        parts = (*joint.teachers.values(), *joint.students.values())
+        parts: list[Teacher | Student] = [*joint.teachers.values(), *joint.students.values()]
         self._input_count = 1 + max(part.input for part in parts)
         wrong = None
         if not self.weights or not {*self.weights} <= {*joint.networks}:

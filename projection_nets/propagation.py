@@ -59,7 +59,10 @@ def propagated_labels(
     masses = spread * (shares / np.maximum(spread.sum(axis=0), _LEAST))
     sums = masses.sum(axis=1, keepdims=True)
     reached = sums > _LEAST / count
-    return np.where(reached, masses / np.where(reached, sums, 1), shares).astype(np.float32)
+    rows: Weights = np.where(reached, masses / np.where(reached, sums, 1), shares).astype(
+        np.float32
+    )
+    return rows
 
 
 def _check(

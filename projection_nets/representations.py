@@ -62,7 +62,7 @@ def shapes_observed(
 
 def layer_at(net: nn.Module, path: str) -> nn.Module:
     """The module at a path, or UsageError (`layer_unknown`)."""
-    layers = dict(net.named_modules())
+    layers: dict[str, nn.Module] = dict(net.named_modules())
     if not path or path not in layers:
         known = [name for name in layers if name]
         raise UsageError(
