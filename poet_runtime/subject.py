@@ -2,7 +2,8 @@
 
 Fake tensors have shapes and no memory, so tracing allocates neither weights nor activations. Tied
 parameters are one parameter here, under the first name that the model gives them; the model's own
-forward runs unchanged, through `torch.func.functional_call`, on these.
+forward runs unchanged, through `torch.func.functional_call`, on these, and has its own tensors back
+afterwards, also where one module stands in several places of the model.
 
     FakeStep(p0, p1, .., b0, ..)(batch tensors) -> loss_of(model, loss_fn, batch)
 
@@ -71,18 +72,19 @@ class FakeStep(nn.Module):
             self.register_buffer(f"b{number}", _faked(buffer, mode, fake_device, f"buffer {name}"))
             self.buffer_names[f"b{number}"] = name
         _check_separate(model)
+        own_names = {name: own for own, name in (self.parameter_names | self.buffer_names).items()}
+        self._places = {place: own_names[name] for place, name in _places(model).items()}
 
     def forward(self, *tensors: Tensor) -> Tensor:
         leaves = list(self._leaves)
         for at, tensor in zip(self._tensor_at, tensors, strict=True):
             leaves[at] = tensor
         batch = pytree.tree_unflatten(leaves, self._batch_form)
-        names = {**self.parameter_names, **self.buffer_names}
-        state = {f"model.{name}": getattr(self, own) for own, name in names.items()}
+        state = {f"model.{place}": getattr(self, own) for place, own in self._places.items()}
         (whole,) = self._whole
         # Only the forward pass and the loss: backward() is called outside of autocast.
         with _module_paths(whole.model), _casting(self._autocast, self.device):
-            loss = torch.func.functional_call(whole, state, (batch,))
+            loss = torch.func.functional_call(whole, state, (batch,), tie_weights=False)
         return _checked_loss(loss)
 
 
@@ -188,6 +190,23 @@ def _faked(tensor: Tensor, mode: FakeTensorMode, device: torch.device, what: str
         return torch.empty_strided(
             tensor.size(), tensor.stride(), dtype=tensor.dtype, device=device
         )
+
+
+def _places(model: nn.Module) -> dict[str, str]:
+    """Where each tensor of the model is held, and its name there: the first place of the tensor.
+
+    A tied tensor has a place in each module that holds it. A module has one place however many
+    paths lead to it: swapped once a path, it would be restored to what the first swap put there.
+    """
+    first: dict[Tensor, str] = {}
+    places: dict[str, str] = {}
+    for path, module in model.named_modules():  # each module once
+        for tensors in (module._parameters, module._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    place = f"{path}.{name}" if path else name
+                    places[place] = first.setdefault(tensor, place)
+    return places
 
 
 def _check_separate(model: nn.Module) -> None:

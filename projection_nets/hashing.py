@@ -26,9 +26,11 @@ LARGEST_SEED = 2**53 - 1
 
 # Constants of SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
 # OOPSLA 2014, and its reference program by Vigna (prng.di.unimi.it/splitmix64.c).
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
-_FACTOR_1 = np.uint64(0xBF58476D1CE4E5B9)
-_FACTOR_2 = np.uint64(0x94D049BB133111EB)
+GAMMA = 0x9E3779B97F4A7C15
+MIX_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+
+_GAMMA = np.uint64(GAMMA)
+_FACTOR_1, _FACTOR_2 = (np.uint64(factor) for factor in MIX_FACTORS)
 
 
 def mix(words: Words) -> Words:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from poet_core.errors import UsageError
+from projection_nets.data.examples import Labelled
 from projection_nets.data.images import LabelledImages
+from projection_nets.joint_step import JointStep
 from projection_nets.objective import JointObjective
 
 PAPER_KS = (1, 3, 5)
@@ -49,18 +51,37 @@ def precision_at_k(logits: Tensor, target: Tensor, k: int) -> float:
 
 def evaluate(
     model: nn.Module,
-    images: LabelledImages,
+    examples: Labelled[tuple[Tensor, ...]],
     *,
     ks: Sequence[int] = PAPER_KS,
     batch_size: int = 1000,
 ) -> dict[int, float]:
-    """P@k of a model from raw pixels to logits, in batches, in evaluation mode, without gradients."""
+    """P@k of a model from inputs to logits, in batches, in evaluation mode, without gradients."""
     _check_ks(ks)
     with _evaluating(model):
-        ranks = torch.cat(
-            [ranks_of_target(model(pixels), labels) for pixels, labels in images.chunks(batch_size)]
-        )
-    return _shares(ranks, ks)
+        ranks = [
+            ranks_of_target(model(*inputs), labels)
+            for *inputs, labels in examples.chunks(batch_size)
+        ]
+    return _shares(torch.cat(ranks), ks)
+
+
+def evaluate_networks(
+    joint: JointStep,
+    examples: Labelled[tuple[Tensor, ...]],
+    *,
+    ks: Sequence[int] = PAPER_KS,
+    batch_size: int = 1000,
+) -> dict[str, dict[int, float]]:
+    """P@k of every network of a joint step by its name, in one pass over the examples."""
+    _check_ks(ks)
+    ranks: dict[str, list[Tensor]] = {name: [] for name in joint.networks}
+    with _evaluating(joint):
+        for *inputs, labels in examples.chunks(batch_size):
+            outputs = joint(*inputs)
+            for name, found in ranks.items():
+                found.append(ranks_of_target(outputs[name], labels))
+    return {name: _shares(torch.cat(found), ks) for name, found in ranks.items()}
 
 
 def evaluate_joint(

@@ -1,98 +1,87 @@
-"""The small model in one file: sizes, seed, weights and a checksum. No matrix, no pickle, no code.
+"""The small model in one file that describes itself. No matrix, no pickle, no code.
 
     offset  bytes  what
     0       8      magic, the last byte is the format's version
-    8       56     seven little-endian uint64: in_features, classes, functions, bits,
-                   hidden (0: no hidden layer), seed, input_max
-    64      4 x n  the weights, little-endian float32, row-major: weight and bias of each layer in
-                   order, a weight as (outputs, inputs)
+    8       4      length of the header, little-endian
+    12      ...    the header: JSON in ASCII, {"projection": the spec, "classes": n, "lookup": bool,
+                   "layers": [{"inputs", "outputs", "weight": float32 | int8 | int4 | shared2 | shared4 | shared8,
+                   "bias": float32 | int32 | int64, "scale"}]}; of a lookup one layer, whose inputs
+                   are the shipped rows and whose outputs are the classes
+    ...     ...    a lookup's bitmap of the shipped rows, one bit a row, lowest first
+    ...     ...    each layer's weight, row-major, then its bias, little-endian; int4: two to a byte,
+                   the first in the low half, in two's complement; shared: a codebook of 2^2, 2^4
+                   or 2^8 float32 values, then indices of so many bits, the first lowest in its byte
     end-32  32     SHA-256 of everything before
 
-Invariant: n follows from the seven integers, which are bounded before anything is allocated, so a
-reader never takes a length from a stranger.
+Invariant: every length follows from the header, whose sizes are bounded before anything is
+allocated. `reader.py` reads the same file with numpy alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import os
+import json
 import stat
 import struct
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from poet_core.errors import DataError
 from poet_core.text import printable
-from projection_nets.hashing import LARGEST_SEED
-from projection_nets.lsh import MATRIX_ENTRIES_LIMIT
+from projection_nets.model_header import LayerHeader, ModelHeader, checked_header
+from projection_nets.replacing import replace_file
+from projection_nets.stored import FLOAT_BITS, StoredLayer, StoredNet
 
-MAGIC = b"POETNET\x01"
-_INTEGERS = struct.Struct("<7Q")
-_HEADER_BYTES = len(MAGIC) + _INTEGERS.size
+MAGIC = b"POETNET\x02"
+_LENGTH = struct.Struct("<I")
+_PREFIX_BYTES = len(MAGIC) + _LENGTH.size
 _DIGEST_BYTES = hashlib.sha256().digest_size
-_SIZE_LIMIT = 2**20  # inputs, bits, classes, hidden units: far above any small model
-_WEIGHTS_LIMIT = 2**26  # 256 MiB of float32
+_HEADER_LIMIT = 2**16
+_FILE_LIMIT = 2**29
 
-Weights = tuple[npt.NDArray[np.float32], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredProjection:
-    """What the file holds; `weights` are weight and bias of each layer, in order."""
-
-    in_features: int
-    classes: int
-    functions: int
-    bits: int
-    hidden: int | None
-    seed: int
-    input_max: int
-    weights: Weights
+_WEIGHT_NAMES = {FLOAT_BITS: "float32", 8: "int8", 4: "int4"}
+_WEIGHT_BITS = {name: bits for bits, name in _WEIGHT_NAMES.items()}
+_SHARED_BITS = {"shared2": 2, "shared4": 4, "shared8": 8}
+_DTYPES = {"float32": "<f4", "int8": "i1", "int32": "<i4", "int64": "<i8"}
 
 
-def weight_shapes(projected_bits: int, hidden: int | None, classes: int) -> list[tuple[int, ...]]:
-    """Shapes of the weights, in the file's order."""
-    if hidden is None:
-        return [(classes, projected_bits), (classes,)]
-    return [(hidden, projected_bits), (hidden,), (classes, hidden), (classes,)]
-
-
-def write_model(path: Path, stored: StoredProjection) -> int:
-    """Writes the file whole or not at all (a rename ends it); returns its size in bytes.
-
-    Raises DataError (`model_not_storable`) where a weight is not a finite float32.
-    """
-    shapes = weight_shapes(stored.functions * stored.bits, stored.hidden, stored.classes)
-    for weight, shape in zip(stored.weights, shapes, strict=True):
-        if weight.dtype != np.float32 or weight.shape != shape or not np.isfinite(weight).all():
-            raise DataError(
-                f"Expected finite float32 weights of shape {shape}, got {weight.dtype} of shape "
-                f"{weight.shape}{'' if np.isfinite(weight).all() else ' with NaN or infinity'}.",
-                code="model_not_storable",
-                hint="Export a float32 model whose training did not diverge.",
-            )
-    integers = (
-        stored.in_features,
-        stored.classes,
-        stored.functions,
-        stored.bits,
-        stored.hidden or 0,
-        stored.seed,
-        stored.input_max,
-    )
-    body = MAGIC + _INTEGERS.pack(*integers)
-    body += b"".join(weight.astype("<f4").tobytes(order="C") for weight in stored.weights)
-    content = body + hashlib.sha256(body).digest()
-    _replace(path, content)
+def write_model(path: Path, model: StoredNet) -> int:
+    """Writes the file whole or not at all (a rename ends it); returns its size in bytes."""
+    content = model_bytes(model)
+    replace_file(path, content, what="model file")
     return len(content)
 
 
-def read_model(path: Path) -> StoredProjection:
+def model_bytes(model: StoredNet) -> bytes:
+    """The content of the file."""
+    header = {
+        "projection": model.spec.to_document(),
+        "classes": model.classes,
+        "lookup": model.rows is not None,
+        "layers": [
+            {
+                "inputs": layer.weight.shape[0 if model.rows is not None else 1],
+                "outputs": len(layer.bias),
+                "weight": _weight_name(layer),
+                "bias": _bias_name(layer.bias),
+                "scale": layer.scale,
+            }
+            for layer in model.layers
+        ],
+    }
+    text = json.dumps(header, separators=(",", ":")).encode("ascii")
+    body = MAGIC + _LENGTH.pack(len(text)) + text
+    if model.rows is not None:
+        body += np.packbits(model.rows, bitorder="little").tobytes()
+    for layer in model.layers:
+        body += _weight_bytes(layer) + layer.bias.astype(_DTYPES[_bias_name(layer.bias)]).tobytes()
+    return body + hashlib.sha256(body).digest()
+
+
+def read_model(path: Path) -> StoredNet:
     """Reads and checks a file of `write_model`; a DataError says what is wrong with any other."""
     content = _read_regular(path)
     if content[: len(MAGIC)] != MAGIC:
@@ -100,35 +89,20 @@ def read_model(path: Path) -> StoredProjection:
             path,
             "model_file_magic",
             f"expected it to begin with {MAGIC!r}, got {content[: len(MAGIC)]!r}",
-            "Pass a file that ProjectionNet.export wrote.",
+            "Pass a file that `export` of this version wrote.",
         )
-    if len(content) < _HEADER_BYTES:
-        raise _refused(
-            path,
-            "model_file_size",
-            f"expected at least {_HEADER_BYTES} bytes, got {len(content)}",
-            "The file was cut off; copy it again.",
-        )
-    sizes = _checked_integers(path, _INTEGERS.unpack_from(content, len(MAGIC)))
-    in_features, classes, functions, bits, hidden_or_0, seed, input_max = sizes
-    hidden = hidden_or_0 or None
-    shapes = weight_shapes(functions * bits, hidden, classes)
-    counts = [math.prod(shape) for shape in shapes]
-    if sum(counts) > _WEIGHTS_LIMIT:
-        raise _refused(
-            path,
-            "model_file_sizes",
-            f"expected at most {_WEIGHTS_LIMIT} weights, got {sum(counts)}",
-            "No small model is that large; the file is damaged or hostile.",
-        )
-    expected = _HEADER_BYTES + 4 * sum(counts) + _DIGEST_BYTES
+    if len(content) < _PREFIX_BYTES:
+        raise _cut(path, _PREFIX_BYTES, len(content))
+    (length,) = _LENGTH.unpack_from(content, len(MAGIC))
+    if length > _HEADER_LIMIT or len(content) < _PREFIX_BYTES + length:
+        raise _cut(path, _PREFIX_BYTES + length, len(content))
+    try:
+        header = checked_header(content[_PREFIX_BYTES : _PREFIX_BYTES + length])
+    except DataError as error:
+        raise _refused(path, error.code, error.message, error.hint) from error
+    expected = _PREFIX_BYTES + length + header.payload_bytes + _DIGEST_BYTES
     if len(content) != expected:
-        raise _refused(
-            path,
-            "model_file_size",
-            f"expected {expected} bytes for its sizes, got {len(content)}",
-            "The file was cut off or added to; copy it again.",
-        )
+        raise _cut(path, expected, len(content))
     if hashlib.sha256(content[:-_DIGEST_BYTES]).digest() != content[-_DIGEST_BYTES:]:
         raise _refused(
             path,
@@ -136,86 +110,134 @@ def read_model(path: Path) -> StoredProjection:
             "its SHA-256 does not match its content",
             "The file was damaged; copy or export it again.",
         )
-    flat = np.frombuffer(content, dtype="<f4", count=sum(counts), offset=_HEADER_BYTES)
-    if not np.isfinite(flat).all():
-        raise _refused(path, "model_file_weights", "a weight is not finite", "Export it again.")
-    pieces = np.split(flat.astype(np.float32), np.cumsum(counts)[:-1])
-    return StoredProjection(
-        in_features=in_features,
-        classes=classes,
-        functions=functions,
-        bits=bits,
-        hidden=hidden,
-        seed=seed,
-        input_max=input_max,
-        weights=tuple(piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)),
-    )
-
-
-def _checked_integers(path: Path, integers: tuple[int, ...]) -> tuple[int, ...]:
-    in_features, classes, functions, bits, hidden, seed, input_max = integers
-    sizes = {"in_features": in_features, "classes": classes, "functions": functions}
-    sizes |= {"bits": bits, "input_max": input_max}
-    wrong = [f"{name} {size}" for name, size in sizes.items() if not 1 <= size <= _SIZE_LIMIT]
-    if hidden > _SIZE_LIMIT:
-        wrong.append(f"hidden {hidden}")
-    if seed > LARGEST_SEED:
-        wrong.append(f"seed {seed}")
-    if not wrong and functions * bits * in_features > MATRIX_ENTRIES_LIMIT:
-        wrong.append(f"a projection matrix of {functions * bits} x {in_features}")
-    if wrong:
+    model = _parsed(header, memoryview(content)[_PREFIX_BYTES + length :])
+    for layer in model.layers:
+        if not (np.isfinite(layer.weight).all() and np.isfinite(layer.bias).all()):
+            raise _refused(path, "model_file_weights", "a weight is not finite", "Export it again.")
+    if model.rows is not None and int(model.rows.sum()) != header.layers[0].inputs:
         raise _refused(
             path,
-            "model_file_sizes",
-            f"out of range: {', '.join(wrong)}",
-            "The file is damaged or hostile; export it again.",
+            "model_file_weights",
+            f"its bitmap has {int(model.rows.sum())} rows, its header {header.layers[0].inputs}",
+            "Export it again.",
         )
-    return integers
+    return model
+
+
+def _parsed(header: ModelHeader, payload: memoryview) -> StoredNet:
+    position = header.bitmap_bytes
+    rows = None
+    if header.lookup:
+        bitmap = np.frombuffer(payload, np.uint8, count=position)
+        rows = np.unpackbits(bitmap, count=header.table_rows, bitorder="little").astype(bool)
+    layers = []
+    for layer in header.layers:
+        weight = _weight(layer, payload[position:], header.lookup)
+        position += layer.weight_bytes
+        dtype = _DTYPES[layer.bias]
+        bias = np.frombuffer(payload[position:], dtype, count=layer.outputs)
+        position += layer.bias_bytes
+        layers.append(
+            StoredLayer(
+                weight=weight,
+                bias=bias.astype(np.float32 if layer.bias == "float32" else np.int64),
+                weight_bits=_WEIGHT_BITS.get(layer.weight, FLOAT_BITS),
+                scale=layer.scale,
+                shared_bits=_SHARED_BITS.get(layer.weight, 0),
+            )
+        )
+    return StoredNet(spec=header.spec, classes=header.classes, layers=tuple(layers), rows=rows)
+
+
+def _weight(layer: LayerHeader, payload: memoryview, lookup: bool) -> npt.NDArray[Any]:
+    count = layer.inputs * layer.outputs
+    shape = (layer.inputs, layer.outputs) if lookup else (layer.outputs, layer.inputs)
+    if layer.weight == "int4":
+        packed = np.frombuffer(payload, np.uint8, count=layer.weight_bytes)
+        halves = _unpacked(packed, 4, count).astype(np.int8)
+        return ((halves ^ 8) - 8).reshape(shape)
+    if layer.weight in _SHARED_BITS:
+        width = _SHARED_BITS[layer.weight]
+        codebook = np.frombuffer(payload, "<f4", count=2**width)
+        packed = np.frombuffer(payload, np.uint8, layer.weight_bytes)[codebook.nbytes :]
+        return codebook.astype(np.float32)[_unpacked(packed, width, count)].reshape(shape)
+    values = np.frombuffer(payload, _DTYPES[layer.weight], count=count).reshape(shape)
+    return values.astype(values.dtype.newbyteorder("="))
+
+
+def _weight_name(layer: StoredLayer) -> str:
+    return f"shared{layer.shared_bits}" if layer.shared_bits else _WEIGHT_NAMES[layer.weight_bits]
+
+
+def _weight_bytes(layer: StoredLayer) -> bytes:
+    if layer.shared_bits:
+        return _shared_bytes(layer)
+    if layer.weight_bits == 4:
+        return packed_halves(layer.weight)
+    return layer.weight.astype(_DTYPES[_WEIGHT_NAMES[layer.weight_bits]]).tobytes()
+
+
+def _shared_bytes(layer: StoredLayer) -> bytes:
+    used, codes = np.unique(layer.weight, return_inverse=True)
+    entries = 2**layer.shared_bits
+    if len(used) > entries:
+        raise DataError(
+            f"Expected at most {entries} different weights, got {len(used)}.",
+            code="model_not_storable",
+            hint="Make the layers with `sharing.SharedTraining`.",
+        )
+    codebook = np.zeros(entries, dtype="<f4")
+    codebook[: len(used)] = used
+    return codebook.tobytes() + _packed(codes, layer.shared_bits)
+
+
+def packed_halves(weight: npt.NDArray[Any]) -> bytes:
+    """Integers of -8..7, two to a byte, the first in the low half."""
+    return _packed(weight.astype(np.uint8) & 15, 4)
+
+
+def _packed(codes: npt.NDArray[Any], width: int) -> bytes:
+    """Numbers below 2^width, 8 / width to a byte, the first lowest."""
+    flat = codes.reshape(-1).astype(np.uint8)
+    flat = np.append(flat, np.zeros(-flat.size % (8 // width), dtype=np.uint8))
+    places = np.arange(0, 8, width, dtype=np.uint8)
+    return np.bitwise_or.reduce(flat.reshape(-1, 8 // width) << places, axis=1).tobytes()
+
+
+def _unpacked(packed: npt.NDArray[np.uint8], width: int, count: int) -> npt.NDArray[np.uint8]:
+    places = np.arange(0, 8, width, dtype=np.uint8)
+    codes: npt.NDArray[np.uint8] = (packed[:, None] >> places) & np.uint8(2**width - 1)
+    return codes.reshape(-1)[:count]
+
+
+def _bias_name(bias: npt.NDArray[Any]) -> str:
+    if bias.dtype == np.float32:
+        return "float32"
+    return "int32" if np.abs(bias).max() < 2**31 else "int64"
 
 
 def _read_regular(path: Path) -> bytes:
-    limit = _HEADER_BYTES + 4 * _WEIGHTS_LIMIT + _DIGEST_BYTES
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise _refused(path, "model_file_unreadable", "not a regular file", "Pass a file.")
-        if status.st_size > limit:
-            raise _refused(
-                path,
-                "model_file_size",
-                f"expected at most {limit} bytes, got {status.st_size}",
-                "Pass a file that ProjectionNet.export wrote.",
-            )
+        if status.st_size > _FILE_LIMIT:
+            raise _cut(path, _FILE_LIMIT, status.st_size)
         with path.open("rb") as file:
-            return file.read(limit + 1)
+            return file.read(_FILE_LIMIT + 1)
     except OSError as error:
         raise _refused(
             path, "model_file_unreadable", error.strerror or "cannot be read", "Check the path."
         ) from error
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Writes beside `path` and renames, so that a crash leaves the old file or the new one."""
-    temporary: Path | None = None
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes it private; an exported model is to be shared
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise DataError(
-            f"Cannot write model file {printable(str(path))}: {error.strerror}.",
-            code="model_file_unwritable",
-            hint="Check that the folder exists, is writable and has room.",
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+def _cut(path: Path, expected: int, got: int) -> DataError:
+    return _refused(
+        path,
+        "model_file_size",
+        f"expected {expected} bytes for its sizes, got {got}",
+        "The file was cut off or added to; copy it again.",
+    )
 
 
 def _refused(path: Path, code: str, reason: str, hint: str) -> DataError:

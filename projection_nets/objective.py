@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from poet_core.errors import UsageError
-from projection_nets.nets import ProjectionNet
+from projection_nets.losses import distillation
+from projection_nets.nets import NetOnBits
 
 PAPER_WEIGHTS = (1.0, 0.1, 1.0)
 """Ravi 2017, section 4.1."""
@@ -42,17 +43,20 @@ class JointObjective(nn.Module):
     gradient also reaches the trainer through the soft targets, as in the paper, which minimises
     the one joint loss over both networks.
 
-    A term of weight 0 is left out of the graph. Raises UsageError (`weights_invalid`).
+    `temperature` softens the distillation (`losses`). A term of weight 0 is left out of the graph.
+    Several trainers or projections in one step: `joint_training`. Raises UsageError
+    (`weights_invalid`).
     """
 
     def __init__(
         self,
         *,
         trainer: nn.Module,
-        projection: ProjectionNet,
+        projection: NetOnBits,
         weights: Sequence[float] = PAPER_WEIGHTS,
         trainer_divisor: float = 255.0,
         detach_teacher: bool = False,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         usable = len(weights) == 3 and all(math.isfinite(w) and w >= 0 for w in weights)
@@ -62,11 +66,18 @@ class JointObjective(nn.Module):
                 code="weights_invalid",
                 hint=f"The paper's are {PAPER_WEIGHTS}.",
             )
+        if not 0 < temperature < math.inf:
+            raise UsageError(
+                f"Expected a finite temperature above 0, got {temperature!r:.40}.",
+                code="weights_invalid",
+                hint="1 leaves the soft targets as they are.",
+            )
         self.trainer = trainer
         self.projection = projection
         self.weights = tuple(weights)
         self.trainer_divisor = trainer_divisor
         self.detach_teacher = detach_teacher
+        self.temperature = temperature
 
     def forward(self, inputs: Tensor) -> JointOutputs:
         return JointOutputs(
@@ -82,15 +93,13 @@ class JointObjective(nn.Module):
         if trainer_weight:
             terms.append(trainer_weight * cross_entropy(outputs.trainer, target))
         if distillation_weight:
-            terms.append(distillation_weight * self._distillation(outputs))
+            term = distillation(
+                outputs.projection,
+                outputs.trainer,
+                temperature=self.temperature,
+                detach=self.detach_teacher,
+            )
+            terms.append(distillation_weight * term)
         if projection_weight:
             terms.append(projection_weight * cross_entropy(outputs.projection, target))
         return reduce(torch.add, terms)
-
-    def _distillation(self, outputs: JointOutputs) -> Tensor:
-        soft_targets = outputs.trainer.softmax(dim=1)
-        if self.detach_teacher:
-            soft_targets = soft_targets.detach()
-        # written out: unlike the ready-made function it is certain to differentiate both factors
-        log_probabilities = outputs.projection.log_softmax(dim=1)
-        return -(soft_targets * log_probabilities).sum(dim=1).mean()

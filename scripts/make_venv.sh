@@ -40,4 +40,4 @@ if [ -n "$index" ]; then
   echo "torch comes from $index"
   "${pip[@]}" --extra-index-url "$index" torch
 fi
-"${pip[@]}" --editable '.[service,train,dev]'
+"${pip[@]}" --editable '.[service,train,onnx,dev]'

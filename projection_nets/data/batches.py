@@ -9,22 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import Tensor
-
 from poet_core.errors import UsageError
-from projection_nets.data.images import LabelledImages
+from projection_nets.data.examples import BatchT, Labelled
 from projection_nets.hashing import permutation
 
 
 def minibatches(
-    images: LabelledImages,
+    images: Labelled[BatchT],
     *,
     seed: int,
     steps: int,
     batch_size: int = 200,
     first_step: int = 0,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """`steps` batches of (float pixels 0..255, labels), over as many epochs as that takes.
+) -> Iterator[BatchT]:
+    """`steps` batches, of images (float pixels 0..255, labels), over as many epochs as that takes.
 
     `first_step` resumes: the batches are those that an uninterrupted run would have seen from
     there. Raises UsageError (`batch_size_invalid`) where no batch can be filled.
@@ -41,8 +39,8 @@ def minibatches(
 
 
 def _generated(
-    images: LabelledImages, seed: int, batch_size: int, steps: range
-) -> Iterator[tuple[Tensor, Tensor]]:
+    images: Labelled[BatchT], seed: int, batch_size: int, steps: range
+) -> Iterator[BatchT]:
     batches_per_epoch = len(images) // batch_size
     epoch_of_order, order = -1, permutation(0, seed, 0)
     for step in steps:

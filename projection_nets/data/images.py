@@ -18,12 +18,13 @@ from torch import Tensor
 from poet_core.errors import DataError
 from projection_nets.hashing import permutation
 
-_SPLIT_STREAM = 2**32  # apart from the epochs' streams 0, 1, 2, ... of `batches`
+SPLIT_STREAM = 2**32
+"""Apart from the epochs' streams 0, 1, 2, ... of `batches`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledImages:
-    """Flat grey images and their classes."""
+    """Flat images and their classes."""
 
     pixels: Tensor
     labels: Tensor
@@ -88,7 +89,7 @@ def labelled(
 
 def divided(images: LabelledImages, sizes: tuple[int, ...], seed: int) -> list[LabelledImages]:
     """Disjoint random parts of these sizes, which must sum to the number of images."""
-    order = permutation(len(images), seed, _SPLIT_STREAM)
+    order = permutation(len(images), seed, SPLIT_STREAM)
     bounds = np.cumsum((0, *sizes))
     if bounds[-1] != len(images):
         raise DataError(

@@ -1,6 +1,7 @@
 """MNIST by the protocol of Ravi 2017: 55,000 to train, 5,000 of the training set held out, 10,000.
 
-`data_root` is the folder that POET_DATA names; the four files lie in its `mnist/`, gzipped or raw.
+Fashion-MNIST has the same four files. `data_root` is the folder that POET_DATA names; the files lie
+in its `mnist/` and `fashion-mnist/`, gzipped or raw.
 """
 
 from __future__ import annotations
@@ -25,7 +26,15 @@ def mnist(data_root: Path, *, seed: int = 0) -> ImageSplits:
 
     Raises DataError: those of `read_idx`, `data_counts_differ`, `data_label_invalid`, `data_shape`.
     """
-    folder = data_root / "mnist"
+    return _splits(data_root / "mnist", "mnist", seed)
+
+
+def fashion_mnist(data_root: Path, *, seed: int = 0) -> ImageSplits:
+    """The same of Fashion-MNIST (Xiao et al. 2017)."""
+    return _splits(data_root / "fashion-mnist", "fashion-mnist", seed)
+
+
+def _splits(folder: Path, name: str, seed: int) -> ImageSplits:
     whole = _pair(folder, "train")
     train, validation = divided(whole, (_TRAIN_COUNT, _VALIDATION_COUNT), seed)
     test = _pair(folder, "t10k")
@@ -35,9 +44,7 @@ def mnist(data_root: Path, *, seed: int = 0) -> ImageSplits:
             code="data_counts_differ",
             hint="The files are not of the full set; fetch them again.",
         )
-    return ImageSplits(
-        name="mnist", classes=_CLASSES, train=train, validation=validation, test=test
-    )
+    return ImageSplits(name=name, classes=_CLASSES, train=train, validation=validation, test=test)
 
 
 def mnist_or_digits(data_root: Path | None, *, seed: int = 0) -> ImageSplits:

@@ -11,10 +11,16 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from poet_core.errors import DataError, UsageError
-from projection_nets.lsh import LshProjection, projection_matrix
+from projection_nets.lsh import LshProjection
+from projection_nets.matrices import integer_matrix
+from projection_nets.spec import BitValues, ProjectionKind
 from tests.projection_nets.test_hashing import python_word
 
 PIXELS = 784
+
+
+def projection_matrix(seed, rows, columns, kind=ProjectionKind.GAUSSIAN):
+    return integer_matrix(kind, seed, rows, columns).astype(np.float32)
 
 
 @pytest.fixture
@@ -110,8 +116,34 @@ def test_a_shape_that_float32_cannot_hold_exactly_is_refused(features, input_max
     assert caught.value.code == "projection_inexact"
 
 
+def test_ternary_entries_are_the_documented_pairs_of_bits():
+    matrix = projection_matrix(2017, 70, 33, ProjectionKind.TERNARY)
+    for row, column in [(0, 0), (0, 31), (0, 32), (63, 5), (64, 5), (69, 32)]:
+        pair = python_word(2017, row, column // 32) >> 2 * (column % 32) & 3
+        assert matrix[row, column] == {0: 0, 1: -1, 2: 1, 3: 0}[pair]
+
+
+def test_ternary_entries_have_their_chances():
+    entries = projection_matrix(1, 720, PIXELS, ProjectionKind.TERNARY).ravel()
+    counts = np.array([(entries == value).sum() for value in (-1, 0, 1)])
+    expected = entries.size * np.array([0.25, 0.5, 0.25])
+    assert ((counts - expected) ** 2 / expected).sum() < 13.8  # 0.1% quantile, 2 degrees of freedom
+
+
+@pytest.mark.parametrize("kind", [ProjectionKind.GAUSSIAN, ProjectionKind.TERNARY])
+def test_a_small_matrix_is_a_corner_of_a_larger_one(kind):
+    larger = projection_matrix(3, 130, 100, kind)
+    assert np.array_equal(projection_matrix(3, 65, 33, kind), larger[:65, :33])
+
+
+def test_bits_can_be_minus_one_and_one():
+    pixels = torch.from_numpy(raw_pixels(5)).float()
+    assert torch.equal(lsh(values=BitValues.PLUS_MINUS_ONE)(pixels), lsh()(pixels) * 2 - 1)
+
+
+@pytest.mark.parametrize("kind", [ProjectionKind.GAUSSIAN, ProjectionKind.TERNARY])
 @pytest.mark.parametrize("angle", [0.1, 0.5, 1.0, math.pi / 2, 2.5, 3.1])
-def test_bits_differ_with_probability_angle_over_pi(angle):
+def test_bits_differ_with_probability_angle_over_pi(angle, kind):
     # Theorem 1 of Ravi 2017 (Charikar 2002), for two Gaussian vectors at a known angle
     generator = np.random.default_rng(11)
     first, other = generator.standard_normal((2, 400))
@@ -119,7 +151,7 @@ def test_bits_differ_with_probability_angle_over_pi(angle):
     other -= (other @ first) * first
     other /= np.linalg.norm(other)
     second = math.cos(angle) * first + math.sin(angle) * other
-    module = lsh(400, functions=2000, bits=10, seed=5)
+    module = lsh(400, functions=2000, bits=10, seed=5, kind=kind)
     bits = module(torch.tensor(np.stack([first, second]), dtype=torch.float32))
     share = float((bits[0] != bits[1]).double().mean())
     expected = angle / math.pi
@@ -145,6 +177,22 @@ def test_no_gradient_passes():
     assert list(module.parameters()) == []
 
 
+@pytest.mark.parametrize("values", list(BitValues))
+def test_the_straight_through_gradient_is_that_of_a_ramp(values):
+    module = lsh(8, functions=2, bits=3, values=values, gradient_width=1.5)
+    hard = lsh(8, functions=2, bits=3, values=values)
+    inputs = torch.randn(40, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    outputs = module(inputs)
+    assert torch.equal(outputs, hard(inputs))
+    outgoing = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
+    (gradient,) = torch.autograd.grad(outputs, inputs, outgoing)
+    rows = module.matrix / module.matrix.norm(dim=1, keepdim=True)
+    inside = ((inputs @ rows.T).abs() < 1.5).float()
+    assert 0 < inside.mean() < 1
+    slope = {"zero_one": 1 / 3, "plus_minus_one": 2 / 3}[values]
+    torch.testing.assert_close(gradient, (outgoing * inside * slope) @ rows)
+
+
 def test_the_matrix_counts_as_a_buffer_and_is_in_no_checkpoint():
     module = lsh()
     assert sum(buffer.nbytes for buffer in module.buffers()) == 720 * PIXELS * 4
@@ -160,7 +208,9 @@ def test_a_checkpoint_restores_only_the_same_projection():
     stored.seek(0)
     checkpoint = torch.load(stored, weights_only=True)
     lsh().load_state_dict(checkpoint)
-    for other in (lsh(seed=2018), lsh(functions=12, bits=60), lsh(in_features=785)):
+    others = [{"seed": 2018}, {"functions": 12, "bits": 60}, {"in_features": 785}]
+    others += [{"kind": ProjectionKind.TERNARY}, {"values": BitValues.PLUS_MINUS_ONE}]
+    for other in (lsh(**changed) for changed in others):
         with pytest.raises(DataError) as caught:
             other.load_state_dict(checkpoint)
         assert caught.value.code == "projection_differs"
@@ -198,4 +248,11 @@ def test_sizes_that_are_no_positive_integers_are_refused(wrong):
 def test_a_matrix_beyond_the_limit_is_refused_before_it_is_made():
     with pytest.raises(UsageError) as caught:
         lsh(functions=10**6, bits=10**6)
+    assert caught.value.code == "projection_invalid"
+
+
+@pytest.mark.parametrize("wrong", [{"kind": ProjectionKind.HASHED}, {"gradient_width": 0.0}])
+def test_what_is_no_dense_projection_is_refused(wrong):
+    with pytest.raises(UsageError) as caught:
+        lsh(**wrong)
     assert caught.value.code == "projection_invalid"

@@ -139,3 +139,23 @@ def test_senseless_weights_are_refused(weights):
     with pytest.raises(UsageError) as caught:
         joint(weights=weights)
     assert caught.value.code == "weights_invalid"
+
+
+def test_a_temperature_softens_the_distillation_alone(batch):
+    pixels, target = batch
+    model = joint(weights=(0, 1, 0), temperature=3.0)
+    outputs = model(pixels)
+    softer = [logits / 3 for logits in outputs]
+    expected = 9 * numpy_terms(softer, target)[1]
+    assert model.loss(outputs, target).item() == pytest.approx(expected, rel=1e-5)
+    labels = (1, 0, 1)
+    assert joint(weights=labels, temperature=3.0).loss(outputs, target) == joint(
+        weights=labels
+    ).loss(outputs, target)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("inf")])
+def test_senseless_temperatures_are_refused(temperature):
+    with pytest.raises(UsageError) as caught:
+        joint(temperature=temperature)
+    assert caught.value.code == "weights_invalid"

@@ -1,0 +1,126 @@
+"""The joint training inside half of its RAM: the same weights, and at what price in time.
+
+Three copies of one training take turns, so many steps each: eager, everything kept, and half of
+what everything takes. A ratio is the median over the turns of that turn's ratio, so a machine that
+is busy for a while burdens all three.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+
+from benchmarks.projection_data import Splits, image_splits
+from benchmarks.projection_fit import TRAINER, Row
+from benchmarks.projection_place import Place
+from poet_runtime import TrainStep
+from projection_nets import JointTraining, ProjectionNet, Student
+from projection_nets.data.batches import minibatches
+from projection_nets.data.images import LabelledImages
+from projection_nets.eager import EagerStep
+from projection_nets.training import IMAGE_BATCH
+
+STEPS, TURNS = 500, 20
+SHARE = 0.5
+
+Step = Callable[..., Tensor]
+
+
+def ram_rows(place: Place, data: str, seed: int) -> list[Row]:
+    """One row: bytes, equality of the weights after all steps, ratios of time."""
+    from benchmarks.projection_taught import image_teacher, image_trainer
+
+    splits = image_splits(place, data, seed)
+    pixels = splits.input_of("pixels")
+    steps, turns = (4, 2) if place.small else (STEPS, TURNS)
+    functions, bits = (4, 4) if place.small else (60, 12)
+    share = 0.8 if place.small else SHARE  # a tiny step's floor is high
+
+    def joint() -> tuple[JointTraining, torch.optim.Optimizer]:
+        net = image_trainer(place, splits, seed)
+        torch.manual_seed(seed)
+        small = ProjectionNet(
+            splits.test.inputs[pixels].shape[1], splits.classes, T=functions, d=bits
+        )
+        made = JointTraining(
+            trainers={TRAINER: image_teacher(splits, net)},
+            students={"small": Student(net=small, input=pixels)},
+        )
+        return made, torch.optim.Adam(made.parameters(), lr=1e-3)
+
+    batch = 20 if place.small else IMAGE_BATCH
+    example = next(minibatches(_pixels(splits), seed=seed, steps=1, batch_size=batch))
+    with ExitStack() as open_steps:
+        models, running = [], []
+        eager, optimizer = joint()
+        models.append(eager)
+        running.append(EagerStep(eager, eager.loss, optimizer))
+        kept, optimizer = joint()
+        models.append(kept)
+        whole = TrainStep(kept, kept.loss, optimizer, example)
+        running.append(open_steps.enter_context(whole))
+        kept_bytes = whole.plan.claims.peak_bytes
+        budget_bytes = int(share * kept_bytes)
+        half, optimizer = joint()
+        models.append(half)
+        planned = TrainStep(
+            half, half.loss, optimizer, example, ram=budget_bytes, device="host",
+            wall_seconds=2.0 if place.small else 20.0,
+        )  # fmt: skip
+        running.append(open_steps.enter_context(planned))
+        seconds = _in_turns(place, running, splits, seed, batch, steps, turns)
+        peak_bytes = planned.plan.claims.peak_bytes
+        planned.write_back()
+        whole.write_back()
+        states = [list(model.state_dict().values()) for model in models]
+    return [
+        {
+            "row": f"joint training at {share:.0%} of keep-everything",
+            "steps": steps,
+            "kept_bytes": kept_bytes,
+            "budget_bytes": budget_bytes,
+            "planned_peak_bytes": peak_bytes,
+            "same_as_eager": all(map(torch.equal, states[0], states[2])),
+            "same_as_kept": all(map(torch.equal, states[1], states[2])),
+            "ratio_to_kept": _ratio(seconds[2], seconds[1]),
+            "ratio_to_eager": _ratio(seconds[2], seconds[0]),
+            "milliseconds": [round(1000 * statistics.median(one), 2) for one in seconds],
+        }
+    ]
+
+
+def _in_turns(
+    place: Place, running: list[Step], splits: Splits, seed: int, batch: int, steps: int, turns: int
+) -> list[list[float]]:
+    """Seconds a step of each, by turn. Every copy sees the same batches and the same dropout."""
+    seconds: list[list[float]] = [[] for _ in running]
+    each = steps // turns
+    for turn in range(turns):
+        for number, step in enumerate(running):
+            torch.manual_seed(1000 * seed + turn)
+            batches = list(
+                minibatches(
+                    _pixels(splits), seed=seed, steps=each, batch_size=batch, first_step=turn * each
+                )
+            )
+            began = time.perf_counter()
+            for one in batches:
+                step(*one)
+            seconds[number].append((time.perf_counter() - began) / each)
+        place.tell(f"ram: turn {turn + 1}/{turns}", done=False)
+    return seconds
+
+
+def _pixels(splits: Splits) -> LabelledImages:
+    """The training images as float pixels alone: what a device has."""
+    pixels = splits.train.inputs[splits.input_of("pixels")]
+    return LabelledImages(pixels=pixels, labels=splits.train.labels)
+
+
+def _ratio(ours: list[float], base: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(ours, base, strict=True)), 4)
