@@ -175,7 +175,11 @@ class _Worker:
         """The fingerprint of the state that the worker has; "" where it was killed."""
         if self.killed:
             return ""
-        self.step.collect()
+        try:
+            self.step.collect()
+        except ReplayError as error:  # the row then says so by its bits
+            print(f"  not collected: {error}", flush=True)
+            return ""
         return fingerprint(self._model, self._optimizer)
 
     def close(self) -> None:

@@ -13,10 +13,10 @@ import ctypes
 import json
 import mmap
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import torch
 
@@ -27,7 +27,7 @@ Key = tuple[str, ...]
 
 _MAGIC = b"POETTNSR"
 _PAGE = 4096  # what mmap(2) and O_DIRECT ask for
-_PIECE_BYTES = 8 << 20
+_PIECE_BYTES = 2 << 20
 _TABLE_MOST = 1 << 28
 
 
@@ -60,9 +60,9 @@ def write_tensors(path: Path, shapes: Sequence[Shape], values: Iterable[torch.Te
     with path.open("wb") as file:
         file.write(_MAGIC + len(table).to_bytes(8, "little") + table)
         begin = _pages(file.tell())
-        for (_, _, _, place), value in zip(entries, values, strict=True):
+        for (_, _, _, place), value in _one_by_one(entries, values):
             file.seek(begin + place)
-            _write(file, value.detach().contiguous())
+            _write(file, value.pop().detach().contiguous())
         file.truncate(begin + offset)
 
 
@@ -139,6 +139,16 @@ def _entry(key: Sequence[str], dtype: str, size: Sequence[int], offset: int) -> 
     if any(length < 0 for length in numbers):
         raise ValueError("a negative size")
     return Shape(key=tuple(map(str, key)), dtype=dtype_named(dtype), size=numbers), int(offset)
+
+
+def _one_by_one(
+    entries: Sequence[tuple[Any, ...]], values: Iterable[torch.Tensor]
+) -> Iterator[tuple[tuple[Any, ...], list[torch.Tensor]]]:
+    """Each entry with its value in a list, to be taken out of it: a loop's variable would hold one
+    value while the next is made, and two of the largest are more than a cap may leave."""
+    remaining = iter(values)
+    for entry in entries:
+        yield entry, [next(remaining)]
 
 
 def _write(file: IO[bytes], tensor: torch.Tensor) -> None:

@@ -170,6 +170,8 @@ class Worker:
 
     def _write_state(self, _: Mapping[str, Any]) -> dict[str, Any]:
         shapes, values = self._step.values()
+        if self._arena is not None:
+            self._arena.trim()  # room for one value at a time, and for the pages of the file
         write_tensors(self._folder / RESULT, shapes, values)
         forget_pages(self._folder / RESULT)
         document = skeleton_document(self._model, self._optimizer)

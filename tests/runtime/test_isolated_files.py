@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,6 +54,27 @@ def test_tensors_come_back_with_their_bits(tmp_path: Path) -> None:
         assert (again.dtype, again.shape) == (tensor.dtype, tensor.shape)
         expected = tensor.contiguous().view(-1).view(torch.uint8)
         assert torch.equal(again.reshape(-1).view(torch.uint8), expected)
+
+
+def test_a_value_is_gone_before_the_next_is_made(tmp_path: Path) -> None:
+    """Two of the largest at once are more than a cap may leave."""
+    made: list[weakref.ref[torch.Tensor]] = []
+    large = torch.zeros(3 << 20)  # more than a piece of what is written at once
+
+    def value(number: int) -> torch.Tensor:
+        tensor = large + number
+        made.append(weakref.ref(tensor))
+        return tensor
+
+    def values() -> Iterator[torch.Tensor]:
+        for number in range(3):
+            assert all(earlier() is None for earlier in made)
+            yield value(number)
+
+    shapes = [shape_of(("model", str(number)), large) for number in range(3)]
+    write_tensors(tmp_path / "t", shapes, values())
+    found = read_tensors(tmp_path / "t").tensors
+    assert all(torch.equal(found["model", str(n)], large + n) for n in range(3))
 
 
 def test_writing_to_a_tensor_changes_no_file(tmp_path: Path) -> None:
