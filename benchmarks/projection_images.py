@@ -260,7 +260,7 @@ def _over_layers(known: Taught, layers: nn.Module) -> Splits:
         with torch.no_grad():
             chunks = [
                 pack(projection(layers(chunk / 255.0)).numpy() > 0)
-                for chunk in part.inputs[pixels].split(1000)
+                for chunk in torch.split(part.inputs[pixels], 1000)
             ]
         inputs = list(part.inputs)
         inputs[splits.input_of("bits")] = torch.cat([torch.from_numpy(chunk) for chunk in chunks])

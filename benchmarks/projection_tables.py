@@ -348,7 +348,7 @@ def _c_section(part: str, found: Summary) -> str:
         ["images a second, one core", _number(speed, 0)],
         [f"at least {_LEAST_IMAGES_A_SECOND:,}", _yes(speed[0] >= _LEAST_IMAGES_A_SECOND)],
     ]
-    return f"## C: {part}\n\n[60,12] at int8, `{cell['flags']}`.\n\n" + table(("", ""), rows)
+    return f"## C: {part}\n\n{cell['row']}, int8, `{cell['flags']}`.\n\n" + table(("", ""), rows)
 
 
 def _ram_section(part: str, found: Summary) -> str:
