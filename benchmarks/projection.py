@@ -51,6 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.list:
         for part in chosen:
             print(f"{part.name:28} about {part.minutes:4.1f} min a seed")
+        minutes = options.seeds * sum(part.minutes for part in chosen)
+        print(f"{'in all':28} about {minutes:4.0f} min for {options.seeds} seeds on one core")
         return 0
     torch.set_num_threads(options.threads)
     found, failed = _measure(options, chosen, name)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ from projection_nets.data import (
 )
 from projection_nets.packing import Bytes, PackedBits, packed_bits
 from projection_nets.replacing import replace_file
-from projection_nets.spec import ProjectionKind, ProjectionSpec
+from projection_nets.spec import BitValues, ProjectionKind, ProjectionSpec
 from projection_nets.text import TextFeatures
 
 IMAGES: dict[str, Callable[[Path], ImageSplits]] = {
@@ -113,7 +115,9 @@ def narrowed(
             code="projection_invalid",
             hint="Widen WIDEST in projection_recipes.",
         )
-    return FirstBits(replace(spec, functions=functions, bits=bits, values=values), dropout)
+    return FirstBits(
+        replace(spec, functions=functions, bits=bits, values=BitValues(values)), dropout
+    )
 
 
 def image_splits(place: Place, name: str, seed: int) -> Splits:
@@ -126,8 +130,8 @@ def image_splits(place: Place, name: str, seed: int) -> Splits:
     )  # fmt: skip
 
     def examples(part: LabelledImages, which: str) -> LabelledExamples:
-        pixels = part.pixels.numpy()
-        packed = _kept(place, f"{found.name}-{which}", spec, lambda: packed_bits(spec, pixels))
+        compute = partial(packed_bits, spec, part.pixels.numpy())
+        packed = _kept(place, f"{found.name}-{which}", spec, compute)
         return LabelledExamples(inputs=(part.pixels, torch.from_numpy(packed)), labels=part.labels)
 
     return Splits(
@@ -154,12 +158,8 @@ def text_splits(place: Place, name: str, seed: int) -> Splits:
     def examples(part: LabelledTexts, which: str) -> LabelledExamples:
         inputs = [torch.from_numpy(vocabulary.encoded(part.texts, length=TOKENS))]
         for spec in specs.values():
-            packed = _kept(
-                place,
-                f"{found.name}-{which}",
-                spec,
-                lambda spec=spec: packed_bits(spec, part.texts),
-            )
+            compute = partial(packed_bits, spec, part.texts)
+            packed = _kept(place, f"{found.name}-{which}", spec, compute)
             inputs.append(torch.from_numpy(packed))
         return LabelledExamples(inputs=tuple(inputs), labels=torch.tensor(part.labels))
 
@@ -180,8 +180,6 @@ def _kept(place: Place, name: str, spec: ProjectionSpec, compute: Callable[[], B
     place.tell(f"projecting {name}", done=False)
     packed = compute()
     place.folder.mkdir(parents=True, exist_ok=True)
-    from io import BytesIO
-
     content = BytesIO()
     np.save(content, packed)
     replace_file(path, content.getvalue(), what="file of bits")

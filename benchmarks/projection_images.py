@@ -188,7 +188,7 @@ def baselines_rows(place: Place, data: str, seed: int) -> list[Row]:
 
 def fitted_baselines(
     place: Place, splits: Splits, nets: dict[str, nn.Module], seed: int, label: str, of_input: int,
-    *, steps: int | None = None, batch_size: int = IMAGE_BATCH, scaled: bool = True,
+    *, steps: int | None = None, batch_size: int = IMAGE_BATCH, scaled: bool = True, rate: float = 1e-3,
 ) -> list[Row]:  # fmt: skip
     """The nets trained on labels, then those that need no training."""
     joint = JointTraining(
@@ -203,7 +203,7 @@ def fitted_baselines(
     )
     fit(
         place, joint, splits.train, label=label, steps=steps or place.steps, seed=seed,
-        batch_size=batch_size,
+        batch_size=batch_size, rates=dict.fromkeys(nets, rate),
     )  # fmt: skip
     fixed = JointTraining(
         students={
@@ -260,7 +260,7 @@ def _over_layers(known: Taught, layers: nn.Module) -> Splits:
         with torch.no_grad():
             chunks = [
                 pack(projection(layers(chunk / 255.0)).numpy() > 0)
-                for chunk in part.inputs[pixels].split(1000)
+                for chunk in torch.split(part.inputs[pixels], 1000)
             ]
         inputs = list(part.inputs)
         inputs[splits.input_of("bits")] = torch.cat([torch.from_numpy(chunk) for chunk in chunks])

@@ -1,7 +1,7 @@
-"""The parts of the projection benchmark, and what each is expected to take on two cores.
+"""The parts of the projection benchmark, and what each is expected to take.
 
-The minutes are estimates for one seed at the full number of steps, for the first display of the time
-left; after the first parts the display goes by what they took. A part that builds on the joint run
+The minutes are of one core, for one seed at the full number of steps, reckoned from a few steps of
+each kind; after the first parts the display of the time left goes by what they took. A part that builds on the joint run
 trains it where it is not there yet.
 """
 
@@ -75,28 +75,28 @@ def have_cifar100() -> bool:
 def parts() -> tuple[Part, ...]:
     """All parts whose data is here, in the order in which they run for a seed."""
     found = [
-        _images("table", "mnist", table_rows, 9),
-        _images("table", "fashion-mnist", table_rows, 9),
-        _images("coupled", "mnist", coupled_rows, 5),
-        _images("stretch", "mnist", stretch_rows, 4, *STRETCH, *LOOKUPS),
-        _images("bits", "mnist", bits_rows, 2, NEURAL_BITS),
-        _images("search", "mnist", search_rows, 3, *search()),
+        _images("table", "mnist", table_rows, 7.5),
+        _images("table", "fashion-mnist", table_rows, 7.5),
+        _images("coupled", "mnist", coupled_rows, 5.5),
+        _images("stretch", "mnist", stretch_rows, 3.5, *STRETCH, *LOOKUPS),
+        _images("bits", "mnist", bits_rows, 1, NEURAL_BITS),
+        _images("search", "mnist", search_rows, 2, *search()),
         _images("few", "mnist", few_rows, 6, FEW_LABELS, FEW_SIZES),
-        _images("quantized", "mnist", quantized_rows, 2, *QUANTIZED_SIZES),
-        _images("layers", "mnist", layers_rows, 2),
-        _images("baselines", "mnist", baselines_rows, 2, list(PAPER_TABLE)),
-        _images("baselines", "fashion-mnist", baselines_rows, 2, list(PAPER_TABLE)),
+        _images("quantized", "mnist", quantized_rows, 1.5, *QUANTIZED_SIZES),
+        _images("layers", "mnist", layers_rows, 1.5),
+        _images("baselines", "mnist", baselines_rows, 1, list(PAPER_TABLE)),
+        _images("baselines", "fashion-mnist", baselines_rows, 1, list(PAPER_TABLE)),
         _texts("clinc150", 6),
-        _texts("banking77", 4),
+        _texts("banking77", 3.5),
         _texts("snips", 5),
     ]
     if have_cifar100():
-        found.append(_images("table", "cifar100", table_rows, 15))
-    found.append(_images("mentee", "mnist", mentee_rows, 10, MENTEE_LABELS))
+        found.append(_images("table", "cifar100", table_rows, 12))
+    found.append(_images("mentee", "mnist", mentee_rows, 5.5, MENTEE_LABELS))
     graph = (GRAPH_LABELS, GRAPH_SIZES, GRAPH_WEIGHTS, GRAPH_IMAGES)
-    found.append(_images("graph", "mnist", graph_rows, 4, *graph))
+    found.append(_images("graph", "mnist", graph_rows, 3, *graph))
     found.append(_images("ram", "mnist", ram_rows, 3, STEPS, SHARE, timed=True))
-    found.append(_images("c-code", "mnist", c_code_rows, 0.5, timed=True))
+    found.append(_images("c-code", "mnist", c_code_rows, 0.3, timed=True))
     return tuple(found)
 
 

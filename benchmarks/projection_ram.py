@@ -56,7 +56,8 @@ def ram_rows(place: Place, data: str, seed: int) -> list[Row]:
     batch = 20 if place.small else IMAGE_BATCH
     example = next(minibatches(_pixels(splits), seed=seed, steps=1, batch_size=batch))
     with ExitStack() as open_steps:
-        models, running = [], []
+        models: list[JointTraining] = []
+        running: list[Step] = []
         eager, optimizer = joint()
         models.append(eager)
         running.append(EagerStep(eager, eager.loss, optimizer))

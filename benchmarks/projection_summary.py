@@ -156,9 +156,9 @@ def _twin_name(row: str) -> str | None:
 
 def _against_plain(found: list[Cell]) -> list[Cell]:
     """Rows of a network against its row "alone"; a row's `network` says which."""
-    wanted = []
+    wanted: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for cell in found:
-        rest = {name: cell[name] for name in ("labels", "network") if name in cell}
+        rest: dict[str, Any] = {n: cell[n] for n in ("labels", "network") if n in cell}
         if cell["row"] != "alone" and find(found, row="alone", **rest):
             wanted.append(({"row": cell["row"], **rest}, {"row": "alone", **rest}))
     return _pairs(found, wanted)

@@ -100,7 +100,7 @@ def logits_of(net: nn.Module, splits: Splits) -> Tensor:
     net.eval()
     pixels = splits.train.inputs[splits.input_of("pixels")]
     with torch.no_grad():
-        return torch.cat([net(part / 255.0) for part in pixels.split(1000)])
+        return torch.cat([net(part / 255.0) for part in torch.split(pixels, 1000)])
 
 
 def _train(

@@ -65,7 +65,7 @@ def intents_rows(place: Place, data: str, seed: int) -> list[Row]:
     words: dict[str, nn.Module] = {"bag of words": BagOfWords(splits.vocabulary, splits.classes)}
     return rows + fitted_baselines(
         place, splits, words, seed, f"intents {data} seed {seed}, baselines", tokens, steps=steps,
-        batch_size=TEXT_BATCH, scaled=False,
+        batch_size=TEXT_BATCH, scaled=False, rate=1e-2,
     )  # fmt: skip
 
 

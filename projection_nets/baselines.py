@@ -43,6 +43,7 @@ class BagOfWords(nn.Module):
     def __init__(self, vocabulary: int, classes: int) -> None:
         super().__init__()
         self.votes = nn.EmbeddingBag(vocabulary, classes, mode="mean", padding_idx=0)
+        nn.init.zeros_(self.votes.weight)  # a linear model: a word that never occurs has no vote
         self.bias = nn.Parameter(torch.zeros(classes))
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -201,7 +201,10 @@ def _packed(codes: npt.NDArray[Any], width: int) -> bytes:
     flat = codes.reshape(-1).astype(np.uint8)
     flat = np.append(flat, np.zeros(-flat.size % (8 // width), dtype=np.uint8))
     places = np.arange(0, 8, width, dtype=np.uint8)
-    return np.bitwise_or.reduce(flat.reshape(-1, 8 // width) << places, axis=1).tobytes()
+    packed: npt.NDArray[np.uint8] = np.bitwise_or.reduce(
+        flat.reshape(-1, 8 // width) << places, axis=1
+    )
+    return packed.tobytes()
 
 
 def _unpacked(packed: npt.NDArray[np.uint8], width: int, count: int) -> npt.NDArray[np.uint8]:

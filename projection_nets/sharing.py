@@ -101,7 +101,8 @@ class SharedTraining(nn.Module):
             if number:
                 values = values.relu()
             values = nn.functional.linear(values, weight, layer.bias)
-        return values
+        logits: Tensor = values
+        return logits
 
     def stored(self) -> StoredNet:
         """The network with codebooks and indices."""
@@ -120,5 +121,4 @@ class SharedTraining(nn.Module):
         head = self.net.head
         layers = [head] if isinstance(head, LookupHead) else head_layers(self.net)
         for layer in layers:
-            bias: Tensor = layer.bias  # type: ignore[assignment]
-            yield bias.detach().cpu().numpy().copy()
+            yield layer.bias.detach().cpu().numpy().copy()

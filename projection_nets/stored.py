@@ -9,6 +9,7 @@ its outputs the product of the scales up to it, so a quantized network computes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +104,8 @@ def restored(model: StoredNet) -> NetOnBits:
             values=spec.values,
         )  # fmt: skip
     unit = 1.0
-    targets = [net.head] if lookup else head_layers(net)
+    targets: Sequence[nn.Linear | LookupHead]
+    targets = [net.head] if isinstance(net.head, LookupHead) else head_layers(net)
     with torch.no_grad():
         for target, layer in zip(targets, model.layers, strict=True):
             unit *= layer.scale

@@ -208,6 +208,19 @@ def test_a_row_meets_the_paper_only_in_all_of_its_figures() -> None:
     assert "no (target 98.6)" in worse
 
 
+def test_the_stretch_figure_is_of_the_row_that_validation_chooses() -> None:
+    files = {"bytes": 29_000, "int8_bytes": 7_500}
+    good, lucky = row("60,12, T=4", 93.5, **files), row("60,12 bits 0/1", 94.5, **files)
+    good["validation"], lucky["validation"] = {"1": 95.0}, {"1": 93.0}
+    text = markdown(of([record("stretch-mnist", 0, [good, lucky])]))
+    assert (
+        "7,210 parameters at 94: not reached; best on the validation part: 60,12, T=4, 93.50."
+        in text
+    )
+    good["test"] = {**good["test"], "1": 94.0}
+    assert "at 94: reached" in markdown(of([record("stretch-mnist", 0, [good, lucky])]))
+
+
 def test_other_parameter_counts_do_not_meet_the_paper() -> None:
     text = markdown(of([record("table-mnist", 0, [row("60,12", 99.0, parameters=7211)])]))
     assert "(paper: 7,210)" in text
