@@ -76,6 +76,7 @@ def test_the_same_losses_as_in_this_process(poet, module):
     assert (here["first_loss"], here["last_loss"]) == (there["first_loss"], there["last_loss"])
 
 
+@pytest.mark.slow
 def test_what_is_resumed_ends_as_if_it_had_gone_on(poet, module):
     whole = poet("train", module, "--isolated", *BUDGET, "--steps", "5", "--json").json
     options = (*BUDGET, "--isolated", "--checkpoint", "run", "--json")

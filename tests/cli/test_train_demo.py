@@ -12,6 +12,7 @@ from tests.cli.conftest import poet_process
 MIB = 2**20
 
 
+@pytest.mark.slow
 def test_eager_is_killed_and_the_plan_trains_under_the_same_cap(tmp_path):
     """The real command, as a process; `mlp` needs neither data nor time."""
     reason = can_enforce()

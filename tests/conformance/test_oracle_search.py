@@ -73,11 +73,11 @@ def check_many(seed: int, graphs: int) -> dict[str, int]:
 
 
 def test_every_schedule_of_the_oracle_is_accepted_with_its_energy() -> None:
-    counts = check_many(1, 2000)
+    counts = check_many(1, 1000)
     # The problems are neither all trivial nor all the same.
-    assert counts["overhead"] > 200
-    assert counts["reordering pays"] > 40
-    assert counts.get("too large", 0) < 40
+    assert counts["overhead"] > 100
+    assert counts["reordering pays"] > 20
+    assert counts.get("too large", 0) < 20
 
 
 @pytest.mark.slow

@@ -455,6 +455,7 @@ def isolated(program: Program, folder: Path, **options: Any) -> Any:
     return step, model, optimizer
 
 
+@pytest.mark.slow
 def test_in_a_process_of_its_own(tmp_path: Path) -> None:
     """Two steps there, a look, a checkpoint, and another step; then from the checkpoint once more in
     a process whose moments are whole."""

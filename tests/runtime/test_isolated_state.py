@@ -265,6 +265,7 @@ def test_flash_options_reach_the_worker_and_wear_comes_back(tmp_path: Path) -> N
     assert "of its endurance" in wear.line()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_the_error_that_the_step_itself_raises(tmp_path: Path) -> None:
     def refused(kind: type[PoetError], **options: Any) -> str:
         with pytest.raises(kind) as caught:

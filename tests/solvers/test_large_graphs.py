@@ -93,7 +93,7 @@ def test_using_repetition_costs_no_more_than_not_using_it(
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("share", [0.5, 0.0])
+@pytest.mark.parametrize("share", [0.5, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_time_grows_about_linearly_with_depth(share: float) -> None:
     """Four times the depth takes about four times as long; eight would be a defect, and 16 is n^2."""
     taken = []
