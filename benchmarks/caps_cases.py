@@ -14,11 +14,13 @@ SEED = 1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """A cap, in MiB or as a share of eager's peak, and the most that a step under it may take of the
-    same step without one. `disk_bytes_per_second`: its disk is throttled to that."""
+    same step without one. `hidden`: the least part of the transfers' time that it may not wait for.
+    `disk_bytes_per_second`: its disk is throttled to that."""
 
     cap_mib: int | None = None
     share: float | None = None
     ratio: float
+    hidden: float = 0.0
     disk_bytes_per_second: int | None = None
 
     def cap_bytes(self, eager_bytes: int) -> int:
@@ -49,7 +51,7 @@ CASES = {
         build=bert.step,
         targets=(
             Target(cap_mib=1024, ratio=1.08),
-            Target(cap_mib=768, ratio=1.12),
+            Target(cap_mib=768, ratio=1.12, hidden=0.9),
             Target(cap_mib=512, ratio=1.25),
             Target(cap_mib=448, ratio=1.35),
             Target(cap_mib=768, ratio=1.40, disk_bytes_per_second=250_000_000),

@@ -79,6 +79,8 @@ def _complaints(row: Row, rows: Sequence[Row]) -> list[str]:
     ref = next(other for other in rows if other.case == row.case and other.cap_bytes is None)
     if row.bits != ref.bits:
         found.append("other bits than without a cap")
+    if not row.same_as_eager:
+        found.append("other bits than eager PyTorch's")
     if row.arena_bytes is not None and row.arena_bytes - row.planned_bytes > _OFF_BYTES:
         found.append(f"{_mib(row.arena_bytes - row.planned_bytes, 2)} MiB over its plan")
     if row.ratio is not None and row.target is not None and row.ratio > row.target:
@@ -87,9 +89,31 @@ def _complaints(row: Row, rows: Sequence[Row]) -> list[str]:
         off = row.predicted_seconds / row.seconds - 1
         if abs(off) > _TIME_SHARE:
             found.append(f"predicted time off by {off:+.0%}")
+    hidden = _hidden_asked(row)
+    if row.hidden is not None and row.hidden < hidden:
+        found.append(f"{row.hidden:.0%} of I/O hidden, {hidden:.0%} was asked")
+    if row.group_bytes is not None and row.cap_bytes is not None and row.budget_bytes is not None:
+        # The cap less the budget is what the calibration says that the worker takes.
+        off = row.group_bytes / (row.planned_bytes + row.cap_bytes - row.budget_bytes) - 1
+        if abs(off) > _MEMORY_SHARE:
+            found.append(f"the process is {off:+.1%} from its plan and what a worker takes")
     if row.eager_killed is False:
         found.append("eager PyTorch is not killed at this cap")
     return found
+
+
+def _hidden_asked(row: Row) -> float:
+    """Of the transfers' time, by the case; 0 where nothing is asked."""
+    return max(
+        (
+            target.hidden
+            for target in CASES[row.case].targets
+            if row.cap_bytes is not None
+            and target.cap_bytes(row.eager_bytes) == row.cap_bytes
+            and target.disk_bytes_per_second == row.disk_bytes_per_second
+        ),
+        default=0.0,
+    )
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -123,6 +147,7 @@ def table(rows: Sequence[Row]) -> str:
             eager,
         )
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *(f"Missed: {complaint}." for complaint in missed(rows) or ["nothing"])]
     return "\n".join(lines) + "\n"
 
 

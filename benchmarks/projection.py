@@ -78,6 +78,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="the folder for results")
     parser.add_argument("--lines", type=Path, default=LINES, help="the folder for lines and states")
     options = parser.parse_args(arguments)
+    unknown = [text for text in options.only if not any(text in part.name for part in parts())]
+    if unknown:
+        names = ", ".join(part.name for part in parts())
+        parser.error(f"--only: no part has {', '.join(unknown)} in its name; there are {names}")
     apart = options.small or options.only
     options.results = options.results or (options.lines if apart else RESULTS)
     return options

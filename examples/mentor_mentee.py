@@ -15,17 +15,17 @@ import argparse
 import copy
 import os
 import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from examples.data_sets import IMAGES, data_root
 from poet_core.errors import PoetError, UsageError
 from projection_nets import JointTraining, Student, Teacher
 from projection_nets.adapters import Adapter, LayerMap
-from projection_nets.data import ImageSplits, Labelled, LabelledImages, digits, fashion_mnist, mnist
+from projection_nets.data import ImageSplits, Labelled, LabelledImages
 from projection_nets.joint_step import JointStep
 from projection_nets.mentoring import MENTEE, MENTOR, Mentoring
 from projection_nets.metrics import evaluate_networks
@@ -33,12 +33,6 @@ from projection_nets.recorded import RecordedExamples, record
 from projection_nets.recording import Recording
 from projection_nets.training import Progress, train
 from projection_nets.vgg import small_mentee, vgg16_like
-
-_DATA: dict[str, Callable[[Path], ImageSplits]] = {
-    "digits": lambda _: digits(),
-    "mnist": mnist,
-    "fashion-mnist": fashion_mnist,
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    splits = _splits(options.data)
+    splits = IMAGES[options.data](data_root(options.data))
     few, rest = _divided(splits.train, options.images)
     mentor = Teacher(net=vgg16_like(splits.classes, width=options.width), divisor=255.0)
     pretraining = JointTraining(trainers={MENTOR: mentor}, students={})
@@ -162,17 +156,6 @@ def _report(what: str, step: JointTraining | Mentoring, name: str, splits: Image
     print(f"{what:24} {size:>9} parameters  {scores}")
 
 
-def _splits(name: str) -> ImageSplits:
-    root = os.environ.get("POET_DATA")
-    if root is None and name != "digits":
-        raise UsageError(
-            f"Expected POET_DATA to name the folder that holds {name}.",
-            code="data_file_missing",
-            hint="Set POET_DATA, or use --data digits.",
-        )
-    return _DATA[name](Path(root or "."))
-
-
 def _divided(images: LabelledImages, count: int) -> tuple[LabelledImages, LabelledImages]:
     if not 1 <= count <= len(images):
         raise UsageError(
@@ -190,7 +173,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", choices=[*_DATA], default="digits", help="digits needs no download")
+    add("--data", choices=[*IMAGES], default="digits", help="digits needs no download")
     add("--images", type=int, default=400, help="images that the mentee may see")
     add("--mentor-steps", type=int, default=150, help="steps of the mentor's own training")
     add("--steps", type=int, default=300, help="steps of the mentee, with the mentor and without")

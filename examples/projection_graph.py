@@ -17,27 +17,20 @@ import copy
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from examples.data_sets import IMAGES, TEXTS, data_root
 from poet_core.errors import PoetError, UsageError
 from projection_nets import JointTraining, NetOnBits, Student, Teacher, trainers
 from projection_nets.data import (
     ImageSplits,
     LabelledExamples,
     TextSplits,
-    banking77,
-    clinc150,
-    digits,
-    fashion_mnist,
-    mnist,
-    snips,
 )
 from projection_nets.graph_training import GraphExamples, GraphTraining
 from projection_nets.hashing import permutation
@@ -51,16 +44,6 @@ from projection_nets.spec import ProjectionKind, ProjectionSpec
 from projection_nets.text import TextFeatures
 from projection_nets.training import Progress, train
 
-_IMAGES: dict[str, Callable[[Path], ImageSplits]] = {
-    "digits": lambda _: digits(),
-    "mnist": mnist,
-    "fashion-mnist": fashion_mnist,
-}
-_TEXTS: dict[str, Callable[[Path], TextSplits]] = {
-    "clinc150": clinc150,
-    "banking77": banking77,
-    "snips": snips,
-}
 _CHOICE_STREAM = 2**33  # apart from the streams of epochs and splits
 _LEAST_PROBABILITY = 1e-6  # its logarithm is finite
 
@@ -225,23 +208,16 @@ def _report(what: str, step: JointStep, task: Task) -> None:
 
 
 def _task(options: argparse.Namespace) -> Task:
-    data_root = os.environ.get("POET_DATA")
-    if data_root is None and options.data != "digits":
-        raise UsageError(
-            f"Expected POET_DATA to name the folder that holds {options.data}.",
-            code="data_file_missing",
-            hint="Set POET_DATA, or use --data digits.",
-        )
+    root = data_root(options.data)
     if options.images < 1:
         raise UsageError(
             f"Expected at least one of --images, got {options.images}.",
             code="examples_missing",
             hint="Pass a positive number.",
         )
-    root = Path(data_root or ".")
-    if options.data in _IMAGES:
-        return _image_task(_IMAGES[options.data](root), options)
-    return _text_task(_TEXTS[options.data](root), options)
+    if options.data in IMAGES:
+        return _image_task(IMAGES[options.data](root), options)
+    return _text_task(TEXTS[options.data](root), options)
 
 
 def _image_task(splits: ImageSplits, options: argparse.Namespace) -> Task:
@@ -282,7 +258,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", choices=[*_IMAGES, *_TEXTS], default="digits", help="digits needs no download")
+    add("--data", choices=[*IMAGES, *TEXTS], default="digits", help="digits needs no download")
     add("--images", type=int, default=5000, help="examples in the graph, at most")
     add("--labels-per-class", type=int, default=5)
     add("--steps", type=int, default=400)

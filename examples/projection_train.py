@@ -12,14 +12,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from poet_core.errors import PoetError, UsageError
+from examples.data_sets import IMAGES, TEXTS, data_root
+from poet_core.errors import PoetError
 from poet_core.units import format_bytes
 from projection_nets import JointTraining, NetOnBits, ProjectionNet, Student, Teacher, trainers
 from projection_nets.c_export import export_c
@@ -29,12 +29,6 @@ from projection_nets.data import (
     TextSplits,
     Vocabulary,
     as_examples,
-    banking77,
-    clinc150,
-    digits,
-    fashion_mnist,
-    mnist,
-    snips,
 )
 from projection_nets.metrics import evaluate_networks
 from projection_nets.packing import PackedBits
@@ -44,16 +38,6 @@ from projection_nets.stored import stored
 from projection_nets.text import TextFeatures
 from projection_nets.training import IMAGE_BATCH, TEXT_BATCH, Progress, train
 
-_IMAGES: dict[str, Callable[[Path], ImageSplits]] = {
-    "digits": lambda _: digits(),
-    "mnist": mnist,
-    "fashion-mnist": fashion_mnist,
-}
-_TEXTS: dict[str, Callable[[Path], TextSplits]] = {
-    "clinc150": clinc150,
-    "banking77": banking77,
-    "snips": snips,
-}
 _TOKENS = 24
 _HIDDEN = (1000, 1000, 1000)  # Ravi 2017, section 4.1
 
@@ -114,17 +98,10 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _task(options: argparse.Namespace) -> Task:
-    data_root = os.environ.get("POET_DATA")
-    if data_root is None and options.data != "digits":
-        raise UsageError(
-            f"Expected POET_DATA to name the folder that holds {options.data}.",
-            code="data_file_missing",
-            hint="Set POET_DATA, or use --data digits.",
-        )
-    root = Path(data_root or ".")
-    if options.data in _IMAGES:
-        return _image_task(_IMAGES[options.data](root), options)
-    return _text_task(_TEXTS[options.data](root), options)
+    root = data_root(options.data)
+    if options.data in IMAGES:
+        return _image_task(IMAGES[options.data](root), options)
+    return _text_task(TEXTS[options.data](root), options)
 
 
 def _image_task(splits: ImageSplits, options: argparse.Namespace) -> Task:
@@ -198,7 +175,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m examples.projection_train", description=__doc__
     )
-    parser.add_argument("--data", choices=(*_IMAGES, *_TEXTS), default="digits")
+    parser.add_argument("--data", choices=(*IMAGES, *TEXTS), default="digits")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--T", type=int, default=60, help="projection functions")
     parser.add_argument("--d", type=int, default=12, help="bits a function")

@@ -27,7 +27,7 @@ from poet_runtime.update_rule import GroupRule
 
 CHUNK_BYTES = 10_000_000
 """Of a parameter, in one chunk: large enough for a disk's full speed, small beside a parameter that
-is worth cutting (../shared: runtime.md, 5)."""
+is worth cutting."""
 
 _LARGE = 1.6
 """A parameter of more chunks than this is cut whatever its update takes: about 16 MiB."""
