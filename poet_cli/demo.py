@@ -47,6 +47,7 @@ def run_demo(choices: DemoChoices, *, as_json: bool) -> dict[str, Any]:
     from poet_cli.loading import require_torch
 
     require_torch()
+    choices.worker.check_place()
     threads = choices.threads or torch.get_num_threads()
     torch.set_num_threads(threads)
     terms = demo_steps.terms(choices.name, small=choices.small)

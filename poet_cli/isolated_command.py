@@ -31,6 +31,7 @@ def train_step_isolated(
 ) -> dict[str, Any]:
     """Traces, plans and trains. `how`: TrainStep's plan, device, ram and planner; None to plan for
     the cap alone. Returns what is to be said, as JSON values."""
+    choices.check_place()
     model, loss_fn, optimizer, batch = load_step(step)
     set_threads(chosen["threads"])
     cap_bytes = chosen["cap_bytes"]

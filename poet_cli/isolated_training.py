@@ -45,6 +45,13 @@ class WorkerChoices:
                 hint="Checkpoints go to PATH.0 and PATH.1.",
             )
 
+    def check_place(self) -> None:
+        """Raises UsageError where the paging file may not lie; before anything that takes long."""
+        from poet_runtime.paging_directory import choose_paging_place
+        from poet_runtime.paging_file import FlashOptions
+
+        choose_paging_place(self.paging_directory, FlashOptions(file=self.paging_file))
+
     def arguments(self) -> dict[str, Any]:
         """For IsolatedStep."""
         from poet_runtime.checksums import Checksums

@@ -1,12 +1,14 @@
 """`poet train --demo`: eager PyTorch killed, ours training, and what is said where nothing kills."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from poet_cli import demo, demo_steps
 from poet_cli.caps import can_enforce
 from poet_cli.demo_eager import EagerEnd
+from poet_runtime.paging_directory import memory_file_system
 from tests.cli.conftest import poet_process
 
 MIB = 2**20
@@ -114,3 +116,18 @@ def test_words_of_a_text_are_hashed(monkeypatch, tmp_path):
     assert (tokens[~masked] > 0).all()
     assert len(set(target[masked].tolist())) <= 11  # the words and marks of the sentence
     assert 0.1 < masked.float().mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--demo", "mlp", "--small"), ("examples.mlp:step", "--device", "host", "--ram", "3MiB")],
+)
+def test_a_paging_file_in_ram_is_refused_before_anything_is_run(arguments, poet, monkeypatch):
+    if not memory_file_system(Path("/dev/shm")):
+        pytest.skip("/dev/shm is no RAM file system here")
+    monkeypatch.setattr(demo_steps, "build", None)  # what would be called first
+    file = "/dev/shm/page.bin"
+    result = poet("train", *arguments, "--isolated", "--paging-file", file)
+    assert result.code == 2, result.err
+    assert "would take RAM" in result.err
+    assert not Path(file).exists()
