@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from poet_core.errors import TraceError
 from poet_runtime.trace import trace
-from tests.runtime.test_trace_bit_exact import STEPS, check_like_eager
+from tests.runtime.trace_parts import STEPS, check_like_eager
 
 
 class Branches(nn.Module):

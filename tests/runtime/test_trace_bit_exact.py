@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,53 +11,9 @@ from torch import Tensor, nn
 
 from examples import bert, gpt2, lstm, mlp, projection, resnet, vgg, vit
 from poet_core.graph import Phase
-from poet_runtime.program import Program
 from poet_runtime.trace import trace
 from tests.runtime.interpreter import Interpreter, bits, eager_state, eager_step
-
-STEPS = 3
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def check_like_eager(
-    model: nn.Module,
-    loss_fn: Any,
-    optimizer: torch.optim.Optimizer,
-    batches: list[tuple[Any, ...]],
-    scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
-    **options: bool,
-) -> Program:
-    """Trace, then train `model` both ways; compare all bits after every step."""
-    before = {name: bits(value) for name, value in eager_state(model, optimizer).items()}
-    generator = torch.get_rng_state()
-    program = trace(model, loss_fn, optimizer, batches[0], **options)
-    assert torch.equal(generator, torch.get_rng_state())
-    assert before == {name: bits(value) for name, value in eager_state(model, optimizer).items()}
-    interpreter = Interpreter(program, model, optimizer)
-    schedule = scheduler(optimizer) if scheduler else None
-    for batch in batches:
-        torch.manual_seed(17)
-        traced_loss = interpreter.run(batch)
-        traced_generator = torch.get_rng_state()
-        torch.manual_seed(17)
-        loss = eager_step(model, loss_fn, optimizer, batch)
-        assert bits(loss) == bits(traced_loss)
-        assert torch.equal(traced_generator, torch.get_rng_state())
-        if schedule is not None:
-            schedule.step()
-        expected, found = eager_state(model, optimizer), interpreter.state()
-        missing = {name for name in expected if name not in found}
-        assert not missing
-        for name, value in expected.items():
-            assert bits(value) == bits(found[name]), name
-    return program
+from tests.runtime.trace_parts import STEPS, check_like_eager, small_batches, small_net
 
 
 def repeated(step: Any) -> tuple[nn.Module, Any, torch.optim.Optimizer, list[tuple[Any, ...]]]:
@@ -156,101 +111,6 @@ def test_autocast_in_bfloat16() -> None:
     check_like_eager(Cast(), nn.functional.cross_entropy, optimizer, [batch] * STEPS)
 
 
-def small_net() -> nn.Sequential:
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(7, 9), nn.Tanh(), nn.Linear(9, 3))
-
-
-def small_batches(steps: int = STEPS) -> list[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(5)
-    return [
-        (torch.randn(6, 7, generator=generator), torch.randn(6, 3, generator=generator))
-        for _ in range(steps)
-    ]
-
-
-OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1),
-    "sgd decay": lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.1),
-    "sgd maximize": lambda p: torch.optim.SGD(p, lr=0.1, maximize=True, weight_decay=0.1),
-    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
-    "momentum dampening": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.3),
-    "nesterov": lambda p: torch.optim.SGD(
-        p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01
-    ),
-    "sgd foreach": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, foreach=True),
-    "sgd fused": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, dampening=0.2, fused=True),
-    "adam": lambda p: torch.optim.Adam(p, lr=0.01),
-    "adam decay": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1, maximize=True),
-    "adam foreach": lambda p: torch.optim.Adam(p, lr=0.01, foreach=True),
-    "adam tensor lr": lambda p: torch.optim.Adam(p, lr=torch.tensor(0.01)),
-    "adam fused": lambda p: torch.optim.Adam(p, lr=0.01, weight_decay=0.1, fused=True),
-    "adamw": lambda p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1, betas=(0.8, 0.95)),
-    "adamw fused": lambda p: torch.optim.AdamW(p, lr=0.01, fused=True),
-    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.01),
-    "rmsprop decay": lambda p: torch.optim.RMSprop(p, lr=0.01, weight_decay=0.1, maximize=True),
-    "rmsprop momentum": lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.9, alpha=0.9),
-    "rmsprop centered": lambda p: torch.optim.RMSprop(
-        p, lr=0.01, momentum=0.9, centered=True, weight_decay=0.1
-    ),
-    "rmsprop foreach": lambda p: torch.optim.RMSprop(p, lr=0.01, centered=True, foreach=True),
-    "groups": lambda p: torch.optim.AdamW(
-        [{"params": p[:1], "lr": 0.1}, {"params": p[1:], "weight_decay": 0.0}], lr=0.01
-    ),
-}
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizers_with_a_scheduler(name: str) -> None:
-    model = small_net()
-    optimizer = OPTIMIZERS[name](list(model.parameters()))
-    program = check_like_eager(
-        model,
-        nn.functional.mse_loss,
-        optimizer,
-        small_batches(),
-        lambda o: torch.optim.lr_scheduler.ExponentialLR(o, 0.5),
-    )
-    updates = [op for op in program.graph.ops if op.phase is Phase.UPDATE]
-    assert len(updates) == 4
-    if "rmsprop" not in name:  # its root needs a tensor of its own
-        assert max(op.workspace_bytes for op in updates) <= 64
-
-
-@pytest.mark.parametrize(
-    "name", ["momentum dampening", "adam", "adamw fused", "sgd fused", "rmsprop centered"]
-)
-def test_an_optimizer_that_has_trained_already_goes_on(name: str) -> None:
-    model = small_net()
-    optimizer = OPTIMIZERS[name](list(model.parameters()))
-    for batch in small_batches(2):
-        eager_step(model, nn.functional.mse_loss, optimizer, batch)
-    check_like_eager(model, nn.functional.mse_loss, optimizer, small_batches())
-
-
-def test_frozen_and_unused_parameters_stay_and_get_no_update() -> None:
-    model = small_net()
-    model[0].weight.requires_grad_(False)
-    model.register_parameter("unused", nn.Parameter(torch.ones(3)))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-
-    class Outer(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = model
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            for name, layer in self.inner.named_children():
-                inputs = layer(inputs) if name.isdigit() else inputs
-            return inputs
-
-    program = check_like_eager(Outer(), nn.functional.mse_loss, optimizer, small_batches())
-    updated = {op.name for op in program.graph.ops if op.phase is Phase.UPDATE}
-    assert updated == {f"inner.{name}.update" for name in ("0.bias", "2.weight", "2.bias")}
-    persistent = {s.name for s in program.graph.storages if s.persistent}
-    assert {"inner.unused", "inner.0.weight"} <= persistent
-
-
 class Awkward(nn.Module):
     """Constants, a shared gradient, a broadcast gradient, a slice, a buffer that follows a value."""
 
@@ -320,33 +180,6 @@ def test_dropout_of_values_that_do_not_lie_in_order() -> None:
     model = Turned()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     batches = [(torch.randn(6, 7), torch.randn(6, 6)) for _ in range(STEPS)]
-    check_like_eager(model, nn.functional.mse_loss, optimizer, batches)
-
-
-def test_a_gradient_that_two_updates_read_is_overwritten_by_neither_too_early() -> None:
-    class Twins(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one = nn.Parameter(torch.randn(7))
-            self.two = nn.Parameter(torch.randn(7))
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            return inputs * (self.one + self.two)
-
-    torch.manual_seed(1)
-    model = Twins()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    batches = [(torch.randn(7), None) for _ in range(STEPS)]
-    program = check_like_eager(model, lambda out, _: out.sum(), optimizer, batches)
-    first, second = [op for op in program.graph.ops if op.phase is Phase.UPDATE]
-    (gradient,) = first.reads
-    assert gradient in second.mutates
-
-
-def test_half_precision_parameters() -> None:
-    model = small_net().to(torch.bfloat16)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    batches = [(x.bfloat16(), y.bfloat16()) for x, y in small_batches()]
     check_like_eager(model, nn.functional.mse_loss, optimizer, batches)
 
 

@@ -13,7 +13,7 @@ from poet_runtime import storages
 from poet_runtime.accumulation import accumulated_in_place, laid_out, pruned
 from poet_runtime.drafts import Block, Draft
 from poet_runtime.program import TensorSpec
-from tests.runtime.test_trace_bit_exact import check_like_eager
+from tests.runtime.trace_parts import check_like_eager
 
 
 def spec(storage: int, *, stride: int = 1) -> TensorSpec:

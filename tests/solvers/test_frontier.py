@@ -1,26 +1,20 @@
-"""`frontier`: a monotone front, whoever computes it, and what is left of one that was stopped."""
+"""`frontier`: a monotone front, whoever computes it."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
-import pickle
 import threading
-import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 
 from poet_core.bounds import ram_floor
 from poet_core.errors import UsageError
-from poet_core.plan import Allowed, Bound, HoldsFor, Plan, Problem
+from poet_core.plan import Bound, HoldsFor, Plan
 from poet_core.verify import verify
-from poet_solvers.backends import SolveLimits
 from poet_solvers.desk import first_runs
-from poet_solvers.frontier import Frontier, frontier
+from poet_solvers.frontier import frontier
 from poet_solvers.frontier_points import (
     FrontierPoint,
     PointEnding,
@@ -29,47 +23,9 @@ from poet_solvers.frontier_points import (
     monotone,
     with_ram,
 )
-from poet_solvers.frontier_work import PointAnswer, PointTask, Wanted, solve_point
+from poet_solvers.frontier_work import PointAnswer, PointTask, solve_point
 from poet_solvers.planner import plan
-from tests.solvers.milp_cases import unit_chain
-from tests.solvers.mlp_step import mlp_adam_step, mlp_problem
-
-MOVES = SolveLimits(wall_seconds=30, moves=5_000, threads=1)
-QUICK = SolveLimits(wall_seconds=0.4, threads=1)
-
-
-def step() -> Problem:
-    """One Adam step of a small MLP, whole."""
-    return mlp_problem(mlp_adam_step((64, 80, 10), batch=20), 1.0)
-
-
-def chain(ram_bytes: int, *, page: bool = True, rematerialize: bool = True) -> Problem:
-    """POET's unit chain of 5 nodes: everything kept takes 4 bytes, the floor is 3."""
-    allowed = Allowed(page=page, rematerialize=rematerialize, reorder=False)
-    return unit_chain(2, ram_bytes, 0.4, allowed)
-
-
-def checked(found: Frontier) -> Frontier:
-    """Judged again, monotone in cost and in bound, bounds below costs."""
-    points = found.points
-    assert [p.ram_bytes for p in points] == sorted({p.ram_bytes for p in points}, reverse=True)
-    for point in points:
-        assert (point.plan is not None) == (point.ending is PointEnding.PLANNED)
-        if point.plan is not None:
-            assert point.plan.budget == with_ram(found.problem, point.ram_bytes).budget
-            verify(found.problem.graph, point.plan)
-            assert point.plan.bound is not None
-            assert point.plan.bound.value <= point.plan.objective_value
-    costs = [point.plan.objective_value for point in points if point.plan is not None]
-    assert all(tighter >= looser * (1 - 1e-9) for looser, tighter in pairwise(costs))
-    return found
-
-
-def figures(found: Frontier) -> list[tuple[int, str, object]]:
-    return [
-        (p.ram_bytes, p.ending.name, p.plan and (p.plan.schedule, p.plan.claims))
-        for p in found.points
-    ]
+from tests.solvers.frontier_cases import MOVES, QUICK, chain, checked, figures, step
 
 
 def test_the_default_budgets_go_from_the_peak_to_the_floor() -> None:
@@ -210,93 +166,6 @@ def test_points_begin_with_the_plans_of_tighter_ones(monkeypatch) -> None:
     assert found.points[2].from_ram_bytes is None
 
 
-def test_cancelling_keeps_what_is_finished() -> None:
-    problem, cancel = step(), threading.Event()
-    long = SolveLimits(wall_seconds=60, threads=1)
-    began = time.monotonic()
-    found = checked(
-        frontier(problem, points=6, limits=long, cancel=cancel, on_point=lambda _: cancel.set())
-    )
-    assert time.monotonic() - began < 5
-    assert found.cancelled
-    assert found.points[0].ending is PointEnding.PLANNED
-    assert {point.ending for point in found.points[1:]} == {PointEnding.NOT_TRIED}
-
-
-def test_cancelling_reaches_other_processes(tmp_path) -> None:
-    problem, cancel = step(), threading.Event()
-    store = tmp_path / "front.jsonl"
-    budgets = default_budgets(problem, 6)[1:]
-    spawned = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=spawned) as processes:
-        list(processes.map(abs, range(4)))  # processes that are there already
-        stop = threading.Timer(2.0, cancel.set)
-        stop.start()
-        began = time.monotonic()
-        found = checked(
-            frontier(
-                problem,
-                ram_bytes=budgets,
-                limits=SolveLimits(wall_seconds=100, threads=1),
-                executor=processes,
-                jobs=2,
-                store=store,
-                cancel=cancel,
-            )
-        )
-        assert time.monotonic() - began < 10
-    assert found.cancelled
-    assert found.points[0].plan is not None
-    assert len(store.read_bytes().splitlines()) < len(budgets)  # what was cut short is not finished
-
-
-def test_the_total_time_is_shared() -> None:
-    problem = step()
-    began = time.monotonic()
-    found = checked(frontier(problem, points=6, total_seconds=2.0))
-    assert time.monotonic() - began < 6
-    assert sum(point.ending is PointEnding.PLANNED for point in found.points) >= 5
-
-
-class Fragile(ProcessPoolExecutor):
-    """Its processes die at their first task."""
-
-    def submit(self, _work, /, *_arguments, **_named):
-        return super().submit(os._exit, 1)
-
-
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_dead_worker_is_named(jobs: int) -> None:
-    problem = step()
-    with Fragile(1, mp_context=multiprocessing.get_context("spawn")) as processes:
-        found = checked(frontier(problem, points=4, executor=processes, jobs=jobs))
-    died = [point for point in found.points if point.error_code == "worker_died"]
-    assert len(died) == jobs
-    assert all(point.ending is PointEnding.UNDECIDED for point in died)
-    others = [point for point in found.points if point not in died]
-    assert {point.ending for point in others} == {PointEnding.NOT_TRIED}
-
-
-def test_tasks_and_answers_can_be_pickled_and_a_dropped_file_ends_a_task() -> None:
-    problem = with_ram(step(), default_budgets(step(), 4)[2])
-    with Wanted() as wanted:
-        task = PointTask(
-            problem=problem,
-            limits=SolveLimits(wall_seconds=60, threads=1),
-            backend="highs",
-            planner="portfolio",
-            start=plan(with_ram(problem, default_budgets(problem, 4)[3]), limits=QUICK),
-            wanted_file=wanted.name,
-        )
-        assert pickle.loads(pickle.dumps(task)) == task
-        threading.Timer(0.5, wanted.drop).start()
-        began = time.monotonic()
-        answer = solve_point(task)
-        assert time.monotonic() - began < 5
-    assert (answer.whole, answer.settled) == (False, False)
-    assert pickle.loads(pickle.dumps(answer)) == answer
-
-
 @pytest.mark.parametrize(
     ("wrong", "code"),
     [
@@ -310,108 +179,3 @@ def test_wrong_arguments_are_refused(wrong: dict, code: str) -> None:
     with pytest.raises(UsageError) as refused:
         frontier(chain(9), **wrong)
     assert refused.value.code == code
-
-
-# -- resuming ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory) -> tuple[Problem, tuple[int, ...], bytes, Frontier]:
-    problem = step()
-    budgets = default_budgets(problem, 4)
-    path = tmp_path_factory.mktemp("front") / "front.jsonl"
-    found = frontier(problem, ram_bytes=budgets, limits=MOVES, store=path)
-    return problem, budgets, path.read_bytes(), found
-
-
-@pytest.fixture
-def finished(tmp_path, stored):
-    """A problem, its budgets, the store of a frontier (a file of the test's own), that frontier."""
-    problem, budgets, lines, found = stored
-    path = tmp_path / "front.jsonl"
-    path.write_bytes(lines)
-    return problem, budgets, path, found
-
-
-def resumed(problem: Problem, budgets: tuple[int, ...], path, **arguments) -> Frontier:
-    arguments = {"limits": MOVES} | arguments
-    return checked(frontier(problem, ram_bytes=budgets, store=path, resume=True, **arguments))
-
-
-def test_a_restart_plans_nothing_that_is_finished(finished, monkeypatch) -> None:
-    problem, budgets, path, first = finished
-    monkeypatch.setattr("poet_solvers.frontier.solve_point", None)
-    again = resumed(problem, budgets, path)
-    assert figures(again) == figures(first)
-    assert all(point.resumed for point in again.points)
-    assert again.warnings == ()
-
-
-def test_a_line_cut_short_is_skipped_and_its_point_planned_again(finished) -> None:
-    problem, budgets, path, first = finished
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) - 100])
-    again = resumed(problem, budgets, path)
-    assert figures(again) == figures(first)
-    assert [point.resumed for point in again.points].count(False) == 1
-    assert len(again.warnings) == 1
-    assert f"Line {len(budgets)}" in again.warnings[0]
-    once_more = resumed(problem, budgets, path)
-    assert all(point.resumed for point in once_more.points)
-
-
-def test_foreign_lines_are_skipped(finished) -> None:
-    problem, budgets, path, _ = finished
-    lines = path.read_bytes().splitlines(keepends=True)
-    changed = json.loads(lines[-1])
-    changed["plan"]["instructions"] = changed["plan"]["instructions"][1:]
-    path.write_bytes(
-        b'{"a": 1}\n\n[]\nhello\n\xff\xfe\n' + b"[" * 5000 + b"\n" + b"".join(lines[:-1])
-        + json.dumps(changed).encode() + b"\n"
-    )  # fmt: skip
-    again = resumed(problem, budgets, path)
-    assert len(again.warnings) == 6
-    assert [point.resumed for point in again.points].count(False) == 1
-
-
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"limits": replace(MOVES, seed=1)},
-        {"limits": replace(MOVES, wall_seconds=1000.0)},
-        {"backend": "highs"},
-    ],
-)
-def test_points_of_another_seed_backend_or_shorter_time_are_planned_again(finished, other) -> None:
-    problem, budgets, path, _ = finished
-    settled = [json.loads(line)["settled"] for line in path.read_bytes().splitlines()]
-    again = resumed(problem, budgets[:3], path, **other)
-    if "wall_seconds=1000" in repr(other):
-        assert [p.resumed for p in again.points].count(True) == sum(settled[:3])
-    else:
-        assert not any(point.resumed for point in again.points)
-        assert "another problem, planner or seed" in again.warnings[0]
-
-
-def test_another_problem_has_the_file_too(finished) -> None:
-    problem, budgets, path, _ = finished
-    timed = replace(problem, budget=replace(problem.budget, step_seconds=1e9))
-    again = resumed(timed, budgets[:1], path)
-    assert not again.points[0].resumed
-    assert all(point.resumed for point in resumed(problem, budgets, path).points)
-
-
-def test_without_resume_the_file_begins_anew(finished) -> None:
-    problem, budgets, path, _ = finished
-    frontier(problem, ram_bytes=budgets[:1], limits=QUICK, store=path)
-    assert len(path.read_bytes().splitlines()) == 1
-
-
-@pytest.mark.parametrize("resume", [False, True])
-def test_a_store_that_cannot_be_written_is_refused(tmp_path, resume) -> None:
-    with pytest.raises(UsageError) as refused:
-        frontier(chain(9), limits=QUICK, store=tmp_path / "no" / "x", resume=resume)
-    assert refused.value.code == "file_unwritable"
-    with pytest.raises(UsageError) as refused:
-        frontier(chain(9), limits=QUICK, store=tmp_path, resume=resume)
-    assert refused.value.code in ("file_unwritable", "file_unreadable")
