@@ -35,10 +35,10 @@ demo: $(STAMP)
 	@$(BIN)/python -m examples.demo
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python scripts/run_tests.py -m "not slow"
 
 test-all: $(STAMP)
-	@$(BIN)/python -m pytest
+	@$(BIN)/python scripts/run_tests.py
 
 # Four checks that stand on their own, so that `make -k lint` says everything at once.
 lint: lint-rules lint-format lint-types lint-imports

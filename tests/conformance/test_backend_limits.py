@@ -10,6 +10,8 @@ from poet_solvers.backends.process import GRACE_SECONDS
 from tests.conformance.backends import QUICK, every_backend
 from tests.solvers.models import knapsack, market_split
 
+pytestmark = pytest.mark.alone
+
 TEN = {
     "weights": [31, 41, 59, 26, 53, 58, 97, 93, 23, 84],
     "values": [30.0, 44.0, 55.0, 29.0, 50.0, 61.0, 95.0, 90.0, 27.0, 80.0],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
@@ -18,13 +19,15 @@ FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared", "
 
 @functools.cache
 def _compiled() -> Path | str:
-    """The library, or why there is none. One build a session, gone with the temporary directory."""
+    """The library, or why there is none. One build a process, gone when it ends."""
     if sys.platform != "linux":
         return "the arena is for Linux"
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         return "no C compiler here"
-    target = Path(tempfile.mkdtemp(prefix="arena-")) / "_arena.so"
+    folder = Path(tempfile.mkdtemp(prefix="arena-"))
+    atexit.register(shutil.rmtree, folder)
+    target = folder / "_arena.so"
     sources = sorted(map(str, NATIVE.glob("*.c")))
     command = [compiler, *FLAGS, "-fvisibility=hidden", *sources, "-o", str(target), "-ldl"]
     built = subprocess.run(command, capture_output=True, text=True, check=False)

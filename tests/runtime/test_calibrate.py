@@ -19,6 +19,8 @@ from poet_runtime.flash_file import SystemDisk
 from poet_runtime.paging_file import FlashOptions
 from poet_runtime.plan_source import PlanSource
 
+pytestmark = pytest.mark.alone
+
 OPTIONS = FlashOptions(allow_ram=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,10 +64,11 @@ def test_the_group_is_gone_and_so_is_what_ran_in_it(hierarchy: Hierarchy) -> Non
 
 
 def test_a_timeout_leaves_nothing(hierarchy: Hierarchy) -> None:
-    before = set(hierarchy.parent.glob("poet-*"))
+    own = f"poet-{os.getpid()}-*"  # other processes come and go meanwhile
+    before = set(hierarchy.parent.glob(own))
     with pytest.raises(subprocess.TimeoutExpired):
         run_in_cgroup(["sleep", "600"], 100 * MIB, timeout_seconds=0.5)
-    assert set(hierarchy.parent.glob("poet-*")) <= before
+    assert set(hierarchy.parent.glob(own)) <= before
 
 
 def fake_group(parent: Path, version: int, names: list[str]) -> cgroup.MemoryCgroup:

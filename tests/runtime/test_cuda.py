@@ -41,7 +41,7 @@ from tests.runtime.step_parts import (
     trained,
 )
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.alone]
 MIB = 2**20
 HOST, NVME = FlashOptions(tier="host"), FlashOptions()
 

@@ -57,6 +57,7 @@ def test_a_cap_that_is_all_the_workers_is_refused() -> None:
     assert plan_budget_bytes(needed + 2 * MIB, ops=950) > MIB
 
 
+@pytest.mark.alone
 def test_planned_and_worker_are_what_the_kernel_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """ResNet-18 on small images, everything kept, under the least cap that its plan has."""
     try:

@@ -16,6 +16,8 @@ import torch
 from poet_runtime import timing
 from poet_runtime.timing import OpTimer, last_cache_bytes, warm_memory
 
+pytestmark = pytest.mark.alone
+
 LARGE = 64 * 2**20 // 4  # above every size that libc keeps by itself
 
 

@@ -36,6 +36,7 @@ def scratch(tmp_path, monkeypatch):
 
 
 @linux
+@pytest.mark.alone
 @pytest.mark.parametrize("backend", ["cbc", "highs"])
 @pytest.mark.parametrize("after_seconds", [0.0, 0.03, 0.5])
 def test_a_cancelled_solve_leaves_no_process_and_no_file(backend, after_seconds, scratch):

@@ -92,6 +92,7 @@ def test_using_repetition_costs_no_more_than_not_using_it(
     assert 0 < used <= 1.005 * overhead(problem)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("share", [0.5, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_time_grows_about_linearly_with_depth(share: float) -> None:

@@ -96,6 +96,7 @@ def test_a_solver_without_time_leaves_the_schedule_to_start_from(backend: str) -
         assert "to start from is returned" in outcome.status
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("backend", ["cbc", "highs"])
 def test_the_memory_of_the_solver_is_capped_and_reported(backend: str) -> None:
     problem = published_problem(unit_chain(20, page_joules=5.0), ram_bytes=5)
@@ -110,6 +111,7 @@ def test_the_memory_of_the_solver_is_capped_and_reported(backend: str) -> None:
     assert 1_000_000 < enough.solver_memory_bytes < 1_000_000_000
 
 
+@pytest.mark.alone
 def test_a_cancel_is_answered_within_a_second_while_the_model_is_built() -> None:
     problem = published_problem(unit_chain(60, page_joules=5.0), ram_bytes=12)
     for after_seconds in (0.0, 0.2, 0.6):

@@ -78,6 +78,7 @@ def test_progress_tells_falling_costs_and_bounds_below_them() -> None:
     assert all(one.bound <= one.incumbent for one in said if one.incumbent and one.bound)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("after_seconds", [0.0, 0.3, 1.5])
 def test_a_cancelled_solve_ends_within_a_second_with_its_best(after_seconds: float) -> None:
     problem = mlp_problem(mlp_adam_step(), 0.4)

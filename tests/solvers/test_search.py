@@ -125,6 +125,7 @@ def test_a_seed_and_a_number_of_moves_fix_the_answer() -> None:
     assert None not in answers
 
 
+@pytest.mark.alone
 @needs_native
 def test_it_stops_soon_after_being_asked_and_keeps_what_it_has() -> None:
     problem = unit_chain(22, 7, 5.0, Allowed())
@@ -137,6 +138,7 @@ def test_it_stops_soon_after_being_asked_and_keeps_what_it_has() -> None:
     assert judged_cost(problem, schedule) is not None
 
 
+@pytest.mark.alone
 @needs_native
 def test_a_wall_limit_ends_it() -> None:
     problem = unit_chain(22, 7, 5.0, Allowed())
@@ -158,6 +160,7 @@ def test_incumbents_are_reported_and_only_get_cheaper() -> None:
     assert costs[0] < math.inf
 
 
+@pytest.mark.alone
 @needs_native
 def test_the_planner_answers_with_it_where_it_is_best() -> None:
     problem = unit_chain(40, 9, 5.0, Allowed(page=False))

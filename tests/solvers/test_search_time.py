@@ -104,6 +104,7 @@ def test_of_plans_that_take_the_same_time_the_one_with_fewer_transfers_is_found(
     assert by_time.energy_joules <= 1.06 * by_energy.energy_joules
 
 
+@pytest.mark.alone
 def test_a_long_limit_does_not_keep_the_clock_waiting() -> None:
     """With a third of the wall limit without the clock, patience ended the search before it."""
     problem = training(24, held=12)
