@@ -82,6 +82,7 @@ def test_budgets_below_the_floor_are_proven_impossible(poet, documents):
     assert alone.json["points"][0]["code"] == "ram_below_floor"
 
 
+@pytest.mark.alone
 def test_no_plan_found_is_undecided(poet, tmp_path):
     """A chain whose floor no schedule meets that may neither page nor run twice."""
     storages = tuple(
@@ -148,6 +149,7 @@ def test_the_least_ram_at_a_cost(poet, documents, graph):
     assert found["overhead"] <= found["overhead_allowed"] == 0.5
 
 
+@pytest.mark.alone
 def test_a_device_with_too_little_ram_for_the_cost(poet, documents, graph):
     """Everything kept takes more than the board has, and nothing may cost anything."""
     wide = replace(

@@ -72,6 +72,7 @@ def test_a_budget_below_the_floor_is_proven_impossible() -> None:
     assert str(floor) in found.points[1].error
 
 
+@pytest.mark.alone
 def test_a_budget_without_an_answer_is_undecided() -> None:
     """One wide chain without paging or second runs: the floor is met by no schedule."""
     problem = chain(3, page=False, rematerialize=False)
