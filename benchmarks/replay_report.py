@@ -186,6 +186,29 @@ def table(store: Store) -> str:
     return "\n".join(lines) + "\n"
 
 
+def short_table(store: Store) -> str:
+    """Ours against every method, by step: for people who want one look."""
+    models = [name for name in SUBJECTS if any(row.model == name for row in store.rows)]
+    heads = ["at the peak of", *(SUBJECTS[name].title for name in models), "gradients"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for method, known in METHODS.items():
+        rows = {row.model: row for row in store.rows if row.method == method}
+        if not rows:
+            continue
+        cells = [known.title, *(_short(rows.get(model)) for model in models)]
+        exact = all(row.gradient_error == 0 for row in rows.values())
+        cells.append("exact" if exact else "differ from eager's")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _short(row: Row | None) -> str:
+    if row is None:
+        return "not measured"
+    ours = "ours has no step" if row.ours is None else f"**{row.ours.ratio:.2f}**"
+    return f"{_mib(row.peak_bytes)} MiB: {ours}"
+
+
 def _notes(store: Store) -> list[str]:
     if not store.rows:
         return ["Nothing was measured yet."]
