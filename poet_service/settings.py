@@ -140,12 +140,10 @@ class Settings(BaseSettings):
     # Bodies: what a document may cost before anything is built from it.
     body_bytes: _Bytes = _limit(16 * MIB, 1024, 256 * MIB, "BERT-base's step is below 1 MiB.")
     buffered_bytes: _Bytes = _limit(
-        64 * MIB, 1024, 64 * GIB, "Bodies in memory at once, all clients together.")  # fmt: skip
-    parses: _Count = _limit(
-        2, 1, 64, "Bodies parsed at once: parsing takes a core and 30 times the bytes."
+        64 * MIB, 1024, 64 * GIB, "Bodies in memory at once, of all clients; then 429."
     )
     depth: _Count = _limit(16, 8, 64, "Nesting of a JSON text; the parser recurses.")
-    values: _Count = _limit(
+    nodes: _Count = _limit(
         1_000_000, 1000, 10**8, "Values in a JSON text; BERT-base's step has 20,000."
     )
     ops: _Count = _limit(5_000, 1, 100_000, "Ops of a graph.")
@@ -153,52 +151,72 @@ class Settings(BaseSettings):
     references: _Count = _limit(
         100_000, 1, 2_000_000, "Storages named by ops: the edges of the graph."
     )
-    ops_times_storages: _Count = _limit(10_000_000, 1, 10**10, "What building a model grows with.")
+    ops_times_storages: _Count = _limit(
+        10_000_000, 1, 10**10, "What the building of a model grows with."
+    )
     string_length: _Count = _limit(1_000, 64, 100_000, "Characters of a name.")
+
+    # Work inside the API process.
+    work_threads: _Count = _limit(
+        2, 1, 64, "Documents parsed and plans judged at once: each takes a core and memory."
+    )
+    database_threads: _Count = _limit(8, 1, 256, "Database calls at once.")
+    remembered_requests: _Count = _limit(
+        4096, 0, 10**7, "Bodies recognized without parsing them again, by digest."
+    )
+    remembered_bytes: _Bytes = _limit(
+        64 * MIB, 0, 64 * GIB, "Judged answers kept in memory; the least recently used go first."
+    )
 
     # Jobs: what waits and runs.
     solves: _Count = _limit(
         2, 1, 256, "Solves at once in this process; each takes a core and memory."
     )
-    queue_depth: _Count = _limit(256, 1, 10**6, "Solves waiting, of all tokens; then 429.")
-    active_jobs: _Count = _limit(64, 1, 10**6, "Jobs of a token that have not ended; then 429.")
-    frontier_points: _Count = _limit(64, 1, 4096, "Points of a frontier; each is a solve.")
+    queue_depth: _Count = _limit(1000, 1, 10**6, "Solves waiting, of all tokens; then 429.")
+    active_jobs_per_token: _Count = _limit(
+        64, 1, 10**6, "Jobs of a token that have not ended; then 429. A token may have its own."
+    )
+    frontier_points: _Count = _limit(32, 1, 4096, "Points of a frontier; each is a solve.")
     default_wall_seconds: _Seconds = _limit(
         60, 0.1, 86400, "A solve's time where none is asked for."
     )
     most_wall_seconds: _Seconds = _limit(600, 0.1, 86400, "A solve's time at most.")
     solve_memory_bytes: _Bytes = _limit(
-        4 * GIB, 64 * MIB, 1024 * GIB, "A solve's address space at most; it ends, others go on.")  # fmt: skip
+        4 * GIB, 64 * MIB, 1024 * GIB, "A solve's address space; above it that solve ends alone."
+    )
     solve_grace_seconds: _Seconds = _limit(
-        10, 0.1, 600, "A solve that overran its wall time is killed after it.")  # fmt: skip
+        10, 0.1, 600, "A solve that overran its wall time is killed after it."
+    )
     log_bytes: _Bytes = _limit(256 * 1024, 1024, 64 * MIB, "A solve's log kept at most.")
+    log_chunk_bytes: _Bytes = _limit(64 * 1024, 1024, 16 * MIB, "A log's part in one answer.")
     requests_per_second: _Seconds = _limit(
-        1000, 0.1, 10**6, "Requests of one token, sustained: one client cannot take the process.")  # fmt: skip
+        1000, 0.1, 10**6, "Requests of one token, sustained: one client cannot take the process."
+    )
     request_burst: _Count = _limit(2000, 1, 10**6, "Requests of one token at once above that rate.")
     retry_after_seconds: _Count = _limit(2, 1, 3600, "What a 429 or 503 asks its client to wait.")
 
     # Waiting and streams.
-    wait_seconds: _Seconds = _limit(30, 0, 300, "A long poll at most; proxies cut at 60.")
+    most_wait_seconds: _Seconds = _limit(30, 0, 300, "A long poll at most; proxies cut at 60.")
     poll_seconds: _Seconds = _limit(
-        0.1, 0.01, 10, "How often the database is asked for news of waited-for jobs."
+        0.25, 0.01, 10, "How often the database is asked for news of jobs that are waited for."
     )
     streams: _Count = _limit(
-        128, 1, 65536, "Event streams open, of all tokens; each holds a connection."
+        64, 1, 65536, "Event streams open, of all tokens; each holds a connection."
     )
-    streams_per_token: _Count = _limit(16, 1, 65536, "Event streams open of one token.")
+    streams_per_token: _Count = _limit(8, 1, 65536, "Event streams open of one token.")
     stream_heartbeat_seconds: _Seconds = _limit(
-        15, 0.05, 60, "A silent stream says so much often that it lives."
+        15, 0.05, 60, "A silent stream says after it that it lives."
     )
     stream_send_seconds: _Seconds = _limit(
-        20, 0.05, 300, "A reader that takes nothing for so long is dropped."
+        10, 0.05, 300, "A reader that takes nothing for so long is dropped."
     )
 
     # What is remembered.
     retain_seconds: _Seconds = _limit(
-        7 * _DAY_SECONDS, 1, 3650 * _DAY_SECONDS, "Ended jobs and plans are kept so long."
+        7 * _DAY_SECONDS, 1, 3650 * _DAY_SECONDS, "Ended jobs and their plans are kept so long."
     )
     stored_bytes: _Bytes = _limit(
-        2 * GIB, MIB, 1024 * GIB, "Requests, plans and logs kept; the oldest ended go first."
+        2 * GIB, MIB, 1024 * GIB, "Requests, plans and logs kept; the oldest ended ones go first."
     )
     sweep_seconds: _Seconds = _limit(
         60, 0.1, _DAY_SECONDS, "How often what is too old or too much is dropped."
@@ -209,7 +227,7 @@ class Settings(BaseSettings):
         5, 0.05, 600, "A worker says so often that its solve lives."
     )
     worker_lost_seconds: _Seconds = _limit(
-        30, 0.2, 3600, "Silent for so long, a worker is lost and its solve requeued."
+        30, 0.15, 3600, "Silent for so long, a worker is lost and its solve queued again."
     )
     worker_grace_seconds: _Seconds = _limit(20, 0.1, 3600, "A worker told to end gets so long.")
     reconcile_seconds: _Seconds = _limit(
@@ -250,7 +268,7 @@ class Settings(BaseSettings):
             storages=self.storages,
             ops=self.ops,
             references=self.references,
-            values=self.values,
+            values=self.nodes,
             string_length=self.string_length,
         )
 
