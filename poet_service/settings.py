@@ -28,6 +28,9 @@ LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 MIB, GIB = 2**20, 2**30
 _DAY_SECONDS = 86400.0
 
+SECRETS = ("database", "initial_token")
+"""Settings never shown; each may be given as a file (`..._file`), which settings_sources reads."""
+
 
 def _size(value: object) -> object:
     """Bytes as an integer, or as a size with its unit."""
@@ -90,6 +93,9 @@ class Settings(BaseSettings):
     # Where it keeps its state and where it listens.
     database: SecretStr | None = Field(
         default=None, description="postgresql://... or sqlite:///path; none is SQLite in state_dir."
+    )
+    database_file: Path | None = Field(
+        default=None, description="A file that holds that URL, as secrets are mounted."
     )
     state_dir: Path = Field(
         default_factory=_state_dir,
@@ -245,6 +251,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
+        for secret in SECRETS:
+            if getattr(self, secret) is not None and getattr(self, f"{secret}_file") is not None:
+                raise ValueError(f"{secret} and {secret}_file should not both be given")
         for less, more, factor in (
             ("default_wall_seconds", "most_wall_seconds", 1),
             ("body_bytes", "buffered_bytes", 1),

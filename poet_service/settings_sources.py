@@ -20,11 +20,11 @@ from pydantic import SecretStr, ValidationError
 
 from poet_core.errors import UsageError
 from poet_core.text import printable
-from poet_service.settings import ENVIRONMENT_PREFIX, Settings
+from poet_service.settings import ENVIRONMENT_PREFIX, SECRETS, Settings
 
 CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 _MOST_FILE_BYTES = 2**20
-_SECRETS = frozenset({"database", "initial_token"})
+_MOST_SECRET_BYTES = 4096
 
 Origin = Literal["default", "file", "environment", "command line"]
 
@@ -74,6 +74,9 @@ def load_settings(
             code="setting_invalid",
             hint="Set state_dir (--state-dir, POET_SERVICE_STATE_DIR) or database.",
         ) from error
+    secrets = _secrets_in_files(settings)
+    origins |= {key: origins[f"{key}_file"] for key in secrets}
+    settings = settings.model_copy(update=secrets)
     return LoadedSettings(settings=settings, file=file, origins=origins)
 
 
@@ -99,6 +102,29 @@ def _keys_of_environment() -> list[str]:
         if key not in Settings.model_fields:
             _refuse_unknown(key, f"the environment variable {printable(variable, 80)}")
     return list(named)
+
+
+def _secrets_in_files(settings: Settings) -> dict[str, SecretStr]:
+    named = {key: getattr(settings, f"{key}_file") for key in SECRETS}
+    return {key: _read_secret(key, file) for key, file in named.items() if file is not None}
+
+
+def _read_secret(key: str, file: Path) -> SecretStr:
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_MOST_SECRET_BYTES + 1).decode("utf-8").strip()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a text"
+    else:
+        if 0 < len(text) <= _MOST_SECRET_BYTES:
+            return SecretStr(text)
+        why = "too long" if text else "empty"
+    raise UsageError(
+        f"The file of the setting {key}, {printable(str(file), 200)}, cannot be used: {why}.",
+        code="secret_unreadable",
+        hint=f"{key}_file names it; it holds the secret alone, and the service's user may read it.",
+        details={"setting": f"{key}_file"},
+    )
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -153,7 +179,7 @@ def _refuse(error: ValidationError, origins: Mapping[str, Origin], file: Path | 
     expected = _expected(key, found[0]["msg"])
     if key and key not in Settings.model_fields:
         _refuse_unknown(key, _place(key, "command line", file))
-    got = "" if not key or key in _SECRETS else f", got {printable(repr(found[0]['input']), 80)}"
+    got = "" if not key or key in SECRETS else f", got {printable(repr(found[0]['input']), 80)}"
     more = f" ({len(found) - 1} more are wrong.)" if len(found) > 1 else ""
     raise UsageError(
         f"The setting {key} from {_place(key, origins[key], file)}: expected {expected}{got}.{more}"
