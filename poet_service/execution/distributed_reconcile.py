@@ -169,6 +169,10 @@ async def reconcile_for_ever(
         except ServiceError as error:
             logger.warning("Not reconciled: %s", error.message)
             outcome = error
+        except Exception as error:
+            # A fault of ours; without the next pass nobody would ever find a lost solve again.
+            logger.exception("Not reconciled.")
+            outcome = error
         after(outcome)
         # Not all processes in the same moment.
         await asyncio.sleep(every_seconds * random.uniform(0.8, 1.2))

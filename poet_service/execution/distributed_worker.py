@@ -70,8 +70,9 @@ class SolveWorker:
         self._ending = asyncio.Event()
         self._hurrying = asyncio.Event()
 
-    async def work(self) -> None:
-        """Work until `end` was called. Raises ServiceError where the database cannot be used at the start."""
+    async def work(self, announce: Callable[[str], None] = lambda _: None) -> None:
+        """Work until `end` was called; `announce` hears its name at the beginning. Raises
+        ServiceError where the database cannot be used at the start."""
         await asyncio.to_thread(self._queue.ensure_schema)
         await self._queue.open()
         self._queue.app.task(name=TASK, queue=QUEUE, pass_context=True)(self._solve)
@@ -80,6 +81,7 @@ class SolveWorker:
             asyncio.create_task(self._give_back_forgotten(), name="forgotten"),
             asyncio.create_task(self._hurry_after_grace(), name="grace"),
         ]
+        announce(self._name)
         try:
             await self._work_again_and_again()
         finally:
