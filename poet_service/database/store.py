@@ -5,7 +5,8 @@
     Jobs          job, jobs, job_plan, leave
     Solves        solve, solves, changed, find_solve, request, warm_start, plan, queued, running,
                   counts
-    Transitions   claim, heartbeat, incumbent, bound, finish, fail, stopped, lost, corrupt
+    Transitions   claim, heartbeat, incumbent, bound, finish, fail, stopped, lost, release,
+                  corrupt
     Logbook       progress, events, log, read_log
     Retention     sweep, stored_bytes
 

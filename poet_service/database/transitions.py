@@ -192,6 +192,26 @@ class Transitions(Part):
 
         return self._database.write(work)
 
+    def release(self, solve_id: str, attempt: int) -> bool:
+        """The worker of this attempt leaves: RUNNING -> QUEUED, uncounted (the next claim has this
+        number again, so the worker must write nothing after this), or STOPPED where nobody waits."""
+
+        def work(connection: Connection) -> bool:
+            now = self._clock()
+            values = {"solve_": solve_id, "attempt_": attempt}
+            row = connection.execute(_STOP_REQUESTED, values).first()
+            if row is None:
+                return False
+            if row.stop_requested:
+                _end(connection, solve_id, attempt, SolveState.STOPPED, now, key=None)
+                return True
+            seq = connection.execute(_RELEASE, values).scalar_one()
+            data = {"state": SolveState.QUEUED.value, "attempt": attempt, "reason": "worker_left"}
+            add_event(connection, solve_id, seq, now, EventKind.STATE, data)
+            return True
+
+        return self._database.write(work)
+
     def corrupt(self, solve_id: str) -> None:
         """FINISHED -> FAILED because the stored plan is none any more; the plan is erased and the
         key is free again. Nothing happens where the solve is not finished."""
@@ -352,16 +372,18 @@ _SET_BOUND = (
     .returning(SOLVES.c.last_seq)
 )
 _STOP_REQUESTED = select(SOLVES.c.stop_requested).where(*FENCED).with_for_update()
-_REQUEUE = (
+_BACK_IN_QUEUE = {
+    SOLVES.c.state: SolveState.QUEUED.value,
+    SOLVES.c.worker: None,
+    SOLVES.c.started_at: None,
+    SOLVES.c.heartbeat_at: None,
+    SOLVES.c.last_seq: SOLVES.c.last_seq + 1,
+}
+_REQUEUE = update(SOLVES).where(*FENCED).values(_BACK_IN_QUEUE).returning(SOLVES.c.last_seq)
+_RELEASE = (
     update(SOLVES)
     .where(*FENCED)
-    .values(
-        state=SolveState.QUEUED.value,
-        worker=None,
-        started_at=None,
-        heartbeat_at=None,
-        last_seq=SOLVES.c.last_seq + 1,
-    )
+    .values(_BACK_IN_QUEUE | {SOLVES.c.attempt: SOLVES.c.attempt - 1})
     .returning(SOLVES.c.last_seq)
 )
 _UPDATE_PLAN = (
