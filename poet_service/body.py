@@ -31,7 +31,6 @@ class Bodies:
         self._budget = ByteBudget(
             most_bytes=settings.buffered_bytes, retry_after_seconds=settings.retry_after_seconds
         )
-        self._workers = asyncio.Semaphore(settings.work_threads)
 
     @property
     def held_bytes(self) -> int:
@@ -40,16 +39,13 @@ class Bodies:
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """The bytes of a JSON body; nothing is parsed yet. At most `work_threads` blocks run at
-        once: parse inside (in a thread) and keep nothing of the bytes. Raises DocumentError or
-        ServiceError."""
+        """The bytes of a JSON body, counted until the block ends; nothing is parsed yet. Raises
+        DocumentError or ServiceError."""
         _check_media_type(request)
         body = bytearray()
         try:
             await self._fill(body, request)
-            async with self._workers:
-                check_nodes(body, self._settings)
-                yield bytes(body)
+            yield bytes(body)
         finally:
             self._budget.give_back(len(body))
 

@@ -20,6 +20,8 @@ from poet_core.errors import ServiceError
 if TYPE_CHECKING:
     from prometheus_client import Metric
 
+    from poet_service.jobs.states import SolveState
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # From a cached answer (a millisecond) to a long poll.
@@ -29,7 +31,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 class CountingStore(Protocol):
     """The part of the Store that is counted."""
 
-    def counts(self) -> Mapping[str, int]:
+    def counts(self) -> Mapping[SolveState, int]:
         """Solves by state."""
         ...
 

@@ -1,0 +1,48 @@
+"""What /openapi.json says. Bodies are read by poet_core's strict readers, not by pydantic, so their
+schemas are stated here; every example works as it is (a test posts each of them).
+
+examples     requests that work
+documents    schemas of graph, plan and device
+schemas      schemas of requests and replies
+replies      replies in words
+plans, frontiers, devices, operations    the routes
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from poet_service.jobs.keys import planner_version
+from poet_service.openapi.examples import EXAMPLES, FRONTIER_EXAMPLES
+from poet_service.openapi.schemas import components
+from poet_service.settings import Settings
+
+__all__ = ["EXAMPLES", "FRONTIER_EXAMPLES", "TITLE", "describe"]
+
+TITLE = "POET planner"
+_DESCRIPTION = (
+    "Plans a training step inside a device's RAM: keep, page or rematerialize every tensor. Every "
+    "plan that leaves has been judged."
+)
+
+
+def describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    """The description of the whole API, made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=TITLE,
+            version=planner_version(),
+            description=_DESCRIPTION,
+            routes=app.routes,
+        )
+        document["components"] = {
+            "schemas": components(settings),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        }
+        # A service without tokens asks for none.
+        document["security"] = [{"token": []}, {}]
+        app.openapi_schema = document
+    return app.openapi_schema
