@@ -26,9 +26,11 @@ from poet_cli.commands import (
     plan,
     serve,
     show,
+    tokens,
     trace,
     train,
     verify,
+    worker,
 )
 from poet_cli.output import print_json, safe
 from poet_core.errors import (
@@ -94,6 +96,8 @@ for _command in (
     train.train,
     devices.devices,
     serve.serve,
+    tokens.tokens,
+    worker.worker,
 ):
     cli.add_command(_command)
 

@@ -9,34 +9,25 @@ import click
 
 from poet_cli.options import json_option
 from poet_cli.output import print_json
+from poet_cli.service_options import loaded_settings, service_options
 from poet_core.errors import UsageError
-
-# What `poet worker` needs beside the base, as modules.
-_NEEDED = ("alembic", "procrastinate", "psycopg", "psycopg_pool", "pydantic_settings", "sqlalchemy")
 
 
 @click.command(
     epilog="Examples:\n\n"
     "\b\n"
-    "  poet worker --database postgresql://poet:secret@db.example/poet --solves 4\n"
+    "  poet worker --database postgresql://poet@db.example/poet --solves 4\n"
     "  POET_SERVICE_DATABASE=postgresql://... poet worker   # no password in the process list",
 )
+@service_options
 @click.option(
-    "--database", metavar="URL",
-    help="The PostgreSQL database that `poet serve` uses.",
+    "--solves", type=click.IntRange(1, 256), metavar="N",
+    help="Solves at once in this process (default 2).",
 )  # fmt: skip
-@click.option("--solves", type=int, metavar="N", help="Solves at once in this process (default 2).")
 @click.option(
     "--grace", "worker_grace_seconds", type=float, metavar="SECONDS",
     help="Told to end, solves get so long before they are queued again (default 20).",
 )  # fmt: skip
-@click.option(
-    "--state-dir", type=click.Path(path_type=Path), metavar="DIR",
-    help="Where temporary files of solves go.",
-)  # fmt: skip
-@click.option(
-    "--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings in a TOML file."
-)
 @click.option(
     "--alive-file", type=click.Path(path_type=Path), metavar="FILE",
     help="Touched while the database answers; a health check looks at its age.",
@@ -48,13 +39,13 @@ def worker(config: Path | None, alive_file: Path | None, as_json: bool, **given:
     As many workers as wanted, on as many machines. SIGTERM: what runs is finished within the grace
     or queued again. The log goes to stderr, a JSON object a line.
     """
-    _require_parts()
+    settings = loaded_settings(config, **given).settings
+    _require_queue()
     from poet_service.execution.distributed_process import run_worker
     from poet_service.logs import configure_logging
-    from poet_service.settings_sources import load_settings
+    from poet_service.security.remote import forget_secrets
 
-    chosen = {name: value for name, value in given.items() if value is not None}
-    settings = load_settings(file=config, given=chosen).settings
+    forget_secrets()
     configure_logging(settings.log_level)
 
     def announce(name: str) -> None:
@@ -66,10 +57,11 @@ def worker(config: Path | None, alive_file: Path | None, as_json: bool, **given:
     run_worker(settings, announce=announce, alive_file=alive_file)
 
 
-def _require_parts() -> None:
+def _require_queue() -> None:
     import importlib.util
 
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    needed = ("procrastinate", "psycopg", "psycopg_pool")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
             f"A worker needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "

@@ -30,6 +30,7 @@ from poet_service.execution.nursery import Nursery
 from poet_service.execution.run_solve import run_solve
 from poet_service.jobs.states import SolveState
 from poet_service.settings import Settings
+from poet_service.state_folder import make_state_folder
 
 
 def run_worker(
@@ -45,7 +46,7 @@ def run_worker(
     store = open_store(settings.database_url, connections=settings.solves + 2)
     try:
         limits = ExecutionLimits.of(settings)
-        with Nursery(folder=settings.state_dir) as nursery:
+        with Nursery(make_state_folder(settings)) as nursery:
             never = threading.Event()  # a client's stop comes through the Store
 
             def run(solve_id: str, leaving: threading.Event) -> SolveState | None:
