@@ -41,12 +41,12 @@ class Failure(Enum):
     READ_ONLY = (
         "storage_read_only",
         "The database of the service cannot be written.",
-        "The operator lets the service's user write the database file and its folder, or points the service at the primary server.",
+        "The operator lets the service's user write the file and its folder (or a primary server).",
     )
     CORRUPTED = (
         "database_corrupted",
         "The database of the service is damaged, or is no database.",
-        "The operator restores it from a backup, or moves the file away to begin with an empty one.",
+        "The operator restores a backup, or moves the file away to begin with an empty one.",
     )
     CONFLICT = (
         "database_conflict",

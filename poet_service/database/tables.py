@@ -154,7 +154,7 @@ JOBS = Table(
     Column("kind", String(16), nullable=False),
     Column("token_id", BIG, nullable=False),
     Column("tenant", Text, nullable=False),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", Double, nullable=False, index=True),
     Column("solve_id", String(32), ForeignKey("solves.id"), index=True),
     Column("left_at", Double),
     Column("left_cost", Double),

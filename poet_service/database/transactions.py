@@ -78,6 +78,14 @@ class Database:
         if not self.is_sqlite:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
 
+    def migration_lock(self, connection: Connection) -> None:
+        """Until the commit, no other process migrates; one that comes second waits for it."""
+        if not self.is_sqlite:
+            # A migration may take longer than a request may.
+            connection.exec_driver_sql("SET LOCAL statement_timeout = '10min'")
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '10min'")
+            self.queue_lock(connection)
+
     def shrink(self) -> None:
         """Give the disk what erased rows leave free, in small steps. PostgreSQL does by itself."""
         if not self.is_sqlite:
