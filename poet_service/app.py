@@ -79,7 +79,7 @@ def create_app(settings: Settings, *, store: Store, executor: Executor) -> Appli
 
 @contextlib.asynccontextmanager
 async def _running(parts: Parts) -> AsyncIterator[None]:
-    # The embedded executor tells of changes itself; others are found by asking the database.
+    # The embedded executor tells of changes; those of workers are found by asking the database.
     if hasattr(parts.executor, "notify"):
         parts.executor.notify = parts.poller.notify
     await parts.executor.start()

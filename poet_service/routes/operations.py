@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -10,6 +12,38 @@ from poet_service.metrics import CONTENT_TYPE
 from poet_service.openapi import operations as described
 from poet_service.routes.parts import Parts
 from poet_service.routes.requests import json_response
+
+_KEPT_SECONDS = 1.0
+
+
+class _Readiness:
+    """Whether work can be taken; anybody may ask, so the answer is kept for a moment."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._refused: ServiceError | None = None
+        self._known_until = -1.0
+
+    async def refused(self) -> ServiceError | None:
+        """What speaks against it."""
+        if time.monotonic() >= self._known_until:
+            self._known_until = time.monotonic() + _KEPT_SECONDS
+            self._refused = await self._look()
+        return self._refused
+
+    async def _look(self) -> ServiceError | None:
+        try:
+            await self._parts.threads.database(self._parts.store.ping)
+        except ServiceError as error:
+            return error
+        reason = self._parts.executor.ready()
+        if reason is None:
+            return None
+        return ServiceError(
+            f"The service cannot take work now: {reason}",
+            code="not_ready",
+            hint="Try again in a few seconds; the operator sees more in the log.",
+        )
 
 
 def operation_routes(parts: Parts) -> APIRouter:
@@ -20,16 +54,13 @@ def operation_routes(parts: Parts) -> APIRouter:
     async def health() -> Response:
         return json_response({"status": "ok"})
 
+    readiness = _Readiness(parts)
+
     @router.get("/readyz", **described.READY)
     async def ready() -> Response:
-        await parts.threads.database(parts.store.ping)
-        reason = parts.executor.ready()
-        if reason is not None:
-            raise ServiceError(
-                f"The service cannot take work now: {reason}",
-                code="not_ready",
-                hint="Try again in a few seconds; the operator sees more in the log.",
-            )
+        refused = await readiness.refused()
+        if refused is not None:
+            raise refused
         return json_response({"status": "ready"})
 
     @router.get("/metrics", **described.METRICS)
