@@ -1,10 +1,12 @@
 """The tables of the queue: procrastinate's own schema, made and brought up to date at every start.
 
 Invariant: whoever has returned from `ensure_queue_schema` finds exactly the schema of the procrastinate that is
-installed. Several processes may start at once: an advisory lock makes one of them do the work, in one transaction.
+installed. Several processes may start at once: an advisory lock makes one of them do the work.
 
-procrastinate ships its schema and a list of migrations but records no version, so we do: the name of the last migration
-stands as a comment on its table of jobs.
+procrastinate ships its schema and a list of migrations but records no version, so we do: the name of the last
+migration stands as a comment on its table of jobs. Each step and its record are one transaction, and a transaction of
+its own (PostgreSQL wants a new value of an enum committed before it is used), so a start that is killed is gone on with
+by the next.
 """
 
 from __future__ import annotations
@@ -25,11 +27,9 @@ _WHOSE = "procrastinate_jobs"
 def ensure_queue_schema(conninfo: str) -> None:
     """Create or upgrade the tables. Raises ServiceError `database_unavailable`, `queue_schema_unknown`."""
     try:
-        with (
-            psycopg.connect(conninfo, connect_timeout=10) as connection,
-            connection.transaction(),
-        ):
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        with psycopg.connect(conninfo, connect_timeout=10, autocommit=True) as connection:
+            # The lock goes with the connection.
+            connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
             _bring_up_to_date(connection, migrations())
     except psycopg.Error as error:
         raise queue_unavailable(error) from error
@@ -54,8 +54,7 @@ def _bring_up_to_date(connection: psycopg.Connection, known: Sequence[Path]) -> 
     newest = known[-1].stem
     recorded = _recorded(connection)
     if recorded is None:
-        # Composed, not formatted: the text is procrastinate's and has no parameters.
-        _run(connection, SchemaManager.get_schema())
+        _step(connection, SchemaManager.get_schema(), newest)
     elif recorded != newest:
         names = [migration.stem for migration in known]
         if recorded not in names:
@@ -66,9 +65,14 @@ def _bring_up_to_date(connection: psycopg.Connection, known: Sequence[Path]) -> 
                 hint="A newer version of the service has used this database: run that one.",
             )
         for migration in known[names.index(recorded) + 1 :]:
-            _run(connection, migration.read_text(encoding="utf-8"))
-    if recorded != newest:
-        _run(connection, f"COMMENT ON TABLE {_WHOSE} IS '{_RECORDED}{newest}'")
+            _step(connection, migration.read_text(encoding="utf-8"), migration.stem)
+
+
+def _step(connection: psycopg.Connection, text: str, name: str) -> None:
+    """Run procrastinate's own text, and write down that it was run."""
+    with connection.transaction():
+        connection.execute(text.encode())
+        connection.execute(f"COMMENT ON TABLE {_WHOSE} IS '{_RECORDED}{name}'".encode())
 
 
 def _recorded(connection: psycopg.Connection) -> str | None:
@@ -87,7 +91,3 @@ def _recorded(connection: psycopg.Connection) -> str | None:
             hint="Give the service a database of its own.",
         )
     return str(comment).removeprefix(_RECORDED)
-
-
-def _run(connection: psycopg.Connection, text: str) -> None:
-    connection.execute(text.encode())
