@@ -22,6 +22,7 @@ from poet_cli.commands import (
     addresses,
     devices,
     frontier,
+    jobs,
     least_ram,
     plan,
     serve,
@@ -96,6 +97,7 @@ for _command in (
     train.train,
     devices.devices,
     serve.serve,
+    jobs.jobs,
     tokens.tokens,
     worker.worker,
 ):

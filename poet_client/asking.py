@@ -11,8 +11,14 @@ from typing import TypedDict
 
 from poet_client import job_flows, plan_flows
 from poet_client.address import Address, parse_address
-from poet_client.frontier_flows import Sweep, frontier_place, submit_frontier, sweep_of
-from poet_client.handles import CALL_SECONDS, FrontierFlows, PlanJobFlows, job_seconds
+from poet_client.frontier_flows import MOST_POINTS, Sweep, frontier_place, submit_frontier, sweep_of
+from poet_client.handles import (
+    CALL_SECONDS,
+    FrontierFlows,
+    PlanJobFlows,
+    job_seconds,
+    sweep_seconds,
+)
 from poet_client.job_flows import PLANS, Terms, place_of
 from poet_client.judging import with_figures
 from poet_client.retrying import RetryPolicy
@@ -83,12 +89,17 @@ class Asking:
         """A job for them."""
         ends = self._ends(CALL_SECONDS)
         view = yield from submit_frontier(sweep, new_key(), self.terms, ends)
-        place = frontier_place(view.job_id, len(sweep.ram_bytes))
+        return self.frontier(view.job_id, sweep)
+
+    def frontier(self, job_id: str, sweep: Sweep | None) -> FrontierFlows:
+        """One that is there."""
+        points = MOST_POINTS if sweep is None else len(sweep.ram_bytes)
+        place = frontier_place(check_job_id(job_id), points)
         return FrontierFlows(place=place, terms=self.terms, timeout=self.timeout, sweep=sweep)
 
     def sweep_ends(self, sweep: Sweep) -> Deadline:
         """When all of them must have ended."""
-        return self._ends(job_seconds(sweep.request, len(sweep.ram_bytes)))
+        return self._ends(sweep_seconds(sweep))
 
     def soon(self) -> Deadline:
         """For what waits for no solver."""

@@ -125,6 +125,10 @@ class AsyncPlannerClient:
         sweep = self._asking.sweep(request, ram_bytes)
         return AsyncFrontierJob(self, await self.run(self._asking.submit_frontier(sweep)))
 
+    def frontier_job(self, job_id: str) -> AsyncFrontierJob:
+        """See `PlannerClient.frontier_job`."""
+        return AsyncFrontierJob(self, self._asking.frontier(job_id, None))
+
     async def devices(self) -> tuple[DeviceProfile, ...]:
         """See `PlannerClient.devices`."""
         return await self.run(questions.devices(self._asking.terms, self._asking.soon()))

@@ -140,6 +140,11 @@ class PlannerClient:
         sweep = self._asking.sweep(request, ram_bytes)
         return FrontierJob(self, self.run(self._asking.submit_frontier(sweep)))
 
+    def frontier_job(self, job_id: str) -> FrontierJob:
+        """A handle of a frontier that is there: to look at it and to stop it. Raises UsageError
+        (`job_id_invalid`); asks no server."""
+        return FrontierJob(self, self._asking.frontier(job_id, None))
+
     def devices(self) -> tuple[DeviceProfile, ...]:
         """The profiles that the server knows."""
         return self.run(questions.devices(self._asking.terms, self._asking.soon()))

@@ -35,6 +35,11 @@ def job_seconds(request: PlanRequest | None, solves: int = 1) -> float:
     return solve * solves + _QUEUE_SECONDS + _OVERHEAD_SECONDS
 
 
+def sweep_seconds(sweep: Sweep) -> float:
+    """What all solves of a sweep may take, one after the other."""
+    return job_seconds(sweep.request, len(sweep.ram_bytes))
+
+
 class ProgressTeller:
     """Tells what is known so far, whenever more is."""
 
@@ -111,27 +116,26 @@ class PlanJobFlows(JobFlows):
     def known_request(self) -> PlanRequest:
         """Raises UsageError (`request_unknown`)."""
         if self.request is None:
-            raise UsageError(
-                "A plan is judged against its request, which this handle does not know.",
-                code="request_unknown",
-                hint="Pass it: client.job(job_id, request).",
-            )
+            raise _request_unknown("client.job(job_id, request)")
         return self.request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontierFlows(JobFlows):
-    """The same about a frontier."""
+    """The same about a frontier; `sweep` is None where only the id is known."""
 
-    sweep: Sweep
+    sweep: Sweep | None
 
     def seconds(self, timeout: float | None) -> float:
         """What a wait may take."""
-        solves = len(self.sweep.ram_bytes)
-        return timeout or self.timeout or job_seconds(self.sweep.request, solves)
+        sweep = self.sweep
+        known = job_seconds(None) if sweep is None else sweep_seconds(sweep)
+        return timeout or self.timeout or known
 
     def points(self, timeout: float | None) -> Flow[None]:
         """See `FrontierJob.wait`."""
+        if self.sweep is None:
+            raise _request_unknown("client.submit_frontier(request, ram_bytes)")
         ends = self.terms.within(self.seconds(timeout))
         return frontier_flows.found(self.place, self.sweep, self.terms, ends)
 
@@ -139,6 +143,14 @@ class FrontierFlows(JobFlows):
         """See `FrontierJob.view`."""
         ends = self.soon(wait_seconds)
         return frontier_flows.look_at_frontier(self.place, self.terms, ends, wait_seconds)
+
+
+def _request_unknown(how: str) -> UsageError:
+    return UsageError(
+        "A plan is judged against its request, which this handle does not know.",
+        code="request_unknown",
+        hint=f"Pass it: {how}.",
+    )
 
 
 class PointCollector:
