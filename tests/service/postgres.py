@@ -18,11 +18,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-# A test database forgets nothing that a killed server would not: the kernel still writes its pages.
+# Without fsync a machine that loses power loses data, a server that is killed does not: the kernel has its pages.
 OPTIONS = (
     "fsync=off",
     "full_page_writes=off",
-    "synchronous_commit=off",
     "shared_buffers=16MB",
     "max_connections=60",
     "listen_addresses=127.0.0.1",
