@@ -28,8 +28,8 @@ _ANSWER = Limits(document_bytes=2**18, depth=6, values=10_000)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """What a server says of a request without solving it. `fits`: whether a plan may exist at all;
-    `lower_bound`: joules or seconds, by the objective."""
+    """What a server says of a request without solving it. `fits` False is proven, and `refused` says
+    how; True says only that nothing speaks against it. The bounds hold for every schedule."""
 
     fits: bool
     ops: int
@@ -38,7 +38,9 @@ class Validation:
     keep_everything_bytes: int
     floor_bytes: int
     floor_set_by: str
-    lower_bound: float | None
+    least_seconds: float
+    least_joules: float
+    refused: PoetError | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,8 @@ def validate(request: PlanRequest, terms: Terms, ends: Deadline) -> Flow[Validat
         def size(name: str) -> int:
             return Node(answer.get(name), f"$.{name}").integer()
 
-        bound = answer.get("lower_bound")
+        bound, refused = answer.get("lower_bound"), answer.get("refused")
+        bound = bound if isinstance(bound, dict) else {}
         return Validation(
             fits=Node(answer.get("fits"), "$.fits").boolean(),
             ops=size("ops"),
@@ -80,7 +83,9 @@ def validate(request: PlanRequest, terms: Terms, ends: Deadline) -> Flow[Validat
             keep_everything_bytes=size("keep_everything_bytes"),
             floor_bytes=size("floor_bytes"),
             floor_set_by=printable(str(answer.get("floor_set_by", ""))),
-            lower_bound=None if bound is None else Node(bound, "$.lower_bound").number(),
+            least_seconds=Node(bound.get("step_seconds"), "$.lower_bound.step_seconds").number(),
+            least_joules=Node(bound.get("energy_joules"), "$.lower_bound.energy_joules").number(),
+            refused=None if refused is None else error_of(refused),
         )
     except DocumentError as error:
         raise invalid(error) from error

@@ -13,8 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from poet_core.baseline import keep_everything
-from poet_core.device_document import device_to_document
-from poet_core.devices import device_names, load_device
 from poet_core.documents import parse_json
 from poet_core.errors import PoetError
 from poet_core.graph_document import graph_sha256
@@ -125,9 +123,6 @@ class FakeService:
         query = {name: values[-1] for name, values in parse_qs(url.query).items()}
         if handler.command == "POST":
             return self._post(handler, url.path, body)
-        if url.path == "/v1/devices":
-            profiles = [device_to_document(load_device(name)) for name in device_names()]
-            return reply(handler, 200, {"devices": profiles})
         if url.path == "/v1/plans":
             return self._list(handler, query)
         match = re.fullmatch(r"(/v1/(?:plans|frontiers))/([^/]+)(/.*)?", url.path)
@@ -140,14 +135,6 @@ class FakeService:
 
     def _post(self, handler, path, body):
         document = parse_json(body)
-        if path == "/v1/plans:validate":
-            found = {"fits": True, "ops": 1, "storages": 2, "references": 3, "lower_bound": 0.5,
-                     "keep_everything_bytes": 4, "floor_bytes": 5, "floor_set_by": "op 0"}  # fmt: skip
-            return reply(handler, 200, found)
-        if path == "/v1/plans:verify":
-            error = {"code": "claim_mismatch", "detail": "No.", "hint": "", "kind": "plan"}
-            accepted = "plan" in document and document["budget"]["ram_bytes"] > 16400
-            return reply(handler, 200, {"accepted": accepted, "error": None if accepted else error})
         known = self.keys.get(handler.headers["Idempotency-Key"])
         if known is None:
             try:
