@@ -8,6 +8,8 @@ of its own it is for looking at it. It ends at once when its standard input does
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import threading
 import traceback
@@ -36,6 +38,16 @@ class _Asked:
     start: Schedule | None
     memory_bytes: int
     threads: int
+
+
+def warm_up() -> None:
+    """Import what a solve imports, functions and all, for whoever is forked from this process."""
+    import poet_solvers.planner  # noqa: F401
+    from poet_core.devices import device_names, load_device
+
+    load_device(device_names()[0])
+    with contextlib.suppress(ImportError):  # without the native part plans come without it
+        importlib.import_module("poet_solvers._search")
 
 
 def converse() -> int:

@@ -18,6 +18,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from poet_core.errors import ServiceError
@@ -26,12 +27,14 @@ from poet_service.execution.limits import ExecutionLimits
 from poet_service.execution.lock import StateLock
 from poet_service.execution.nursery import Nursery
 from poet_service.execution.run_solve import run_solve
+from poet_service.execution.telling import telling
 
 _LOG = logging.getLogger("poet.service.execution")
 
 
 class EmbeddedExecutor:
-    """An Executor (executor.py). `folder`: the state folder."""
+    """An Executor (executor.py). `folder`: the state folder; `notify`, where it is set, is called
+    with each solve that has changed, from any thread."""
 
     def __init__(
         self,
@@ -41,11 +44,14 @@ class EmbeddedExecutor:
         solves_at_once: int = 2,
         limits: ExecutionLimits | None = None,
         reconcile_seconds: float = 5.0,
+        nursery: Nursery | None = None,
     ) -> None:
-        self._store, self._limits = store, limits or ExecutionLimits()
+        self._store = telling(store, self._tell)
+        self._limits = limits or ExecutionLimits()
+        self.notify: Callable[[str], None] | None = None
         self._reconcile_seconds = reconcile_seconds
         self._lock = StateLock(folder)
-        self._nursery = Nursery(folder)
+        self._nursery = nursery or Nursery(folder)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._leaving = threading.Event()
         # Guards what follows; notified where there may be work.
@@ -109,6 +115,10 @@ class EmbeddedExecutor:
             self._nursery.close()
             self._lock.release()
         self._started = False
+
+    def _tell(self, solve_id: str) -> None:
+        if self.notify is not None:
+            self.notify(solve_id)
 
     def _wake(self) -> None:
         with self._work:

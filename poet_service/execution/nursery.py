@@ -43,10 +43,12 @@ class ChildEnds:
 
 class Nursery:
     """Every method may be called from any thread. `folder`: the state folder, which processes may
-    share; what is temporary is in `solves` below it."""
+    share; what is temporary is in `solves` below it. `child`: the module of a child's life."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folders = ProcessFolders(folder / "solves")
+    def __init__(self, folder: Path, *, child: str = "poet_service.execution.child") -> None:
+        self._child = child
+        self.root = folder / "solves"
+        self._folders = ProcessFolders(self.root)
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -69,6 +71,12 @@ class Nursery:
         self._folders.open()
         with self._lock:
             self._start()
+
+    @property
+    def process_id(self) -> int | None:
+        """The warm process's, where one was started."""
+        process = self._process
+        return None if process is None else process.pid
 
     def ready(self) -> str | None:
         """None where children can be had, else why not."""
@@ -138,7 +146,10 @@ class Nursery:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "poet_service.execution.warm", str(theirs.fileno())],
+                [
+                    *(sys.executable, "-m", "poet_service.execution.warm"),
+                    *(str(theirs.fileno()), self._child),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],

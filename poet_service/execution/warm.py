@@ -1,10 +1,11 @@
 """The warm process: it has the planner imported and forks a child for each solve.
 
-    python -m poet_service.execution.warm CONTROL
+    python -m poet_service.execution.warm CONTROL CHILD
     owner ── control (a stream socket): one JSON line a child, with the child's four descriptors ──> here
           <── leash (a socket, the fourth of them): "pid 71", later "end STATUS PEAK_BYTES" ────────
 
-A Python that imports the planner takes 0.3 s; forked from one that has, it takes 5 ms.
+A Python that imports the planner takes 0.3 s; forked from one that has, it takes 5 ms. CHILD is the
+module that says what a child is: `warm_up()` imports, `converse()` is its life (child.py).
 
 Invariant: a child lives no longer than its leash: where the owner writes to its end, closes it or
 dies, the child's whole process group is killed. Where this process dies, the kernel kills the
@@ -26,7 +27,7 @@ import socket
 import sys
 import tempfile
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol, cast
 
 READY = b"ready\n"
 # stdin, stdout, stderr, leash
@@ -38,25 +39,27 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # of getrusage(2)'s ru_maxr
 _BROKEN_EXIT = 5
 # Far more than this process ever opens: a few a child.
 _MOST_DESCRIPTORS = 65_536
-# What a solve imports, here and inside functions. Without the native part plans come without it.
-_PLANNER = ("poet_service.execution.child", "poet_solvers.planner", "networkx", "highspy")
-_OPTIONAL = ("poet_solvers._search",)
 
 
-def main(control: int) -> None:
+class _Life(Protocol):
+    """What the module CHILD has."""
+
+    def warm_up(self) -> None: ...
+
+    def converse(self) -> int: ...
+
+
+def main(control: int, child: str) -> None:
     """Imports, says that it is ready, and forks until the owner goes away."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in _PLANNER:
-        importlib.import_module(name)
-    for name in _OPTIONAL:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    life = cast(_Life, importlib.import_module(child))
+    life.warm_up()
     _adopt_orphans()
     gc.collect()
     gc.freeze()  # what is never collected is never copied for it
     with socket.socket(fileno=control) as owner:
         owner.sendall(READY)
-        _Warm(owner).serve()
+        _Warm(owner, life).serve()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +76,8 @@ class _Order:
 class _Warm:
     """The loop, and the children by process id with their leashes."""
 
-    def __init__(self, owner: socket.socket) -> None:
-        self._owner = owner
+    def __init__(self, owner: socket.socket, life: _Life) -> None:
+        self._owner, self._life = owner, life
         self._leashes: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(owner, selectors.EVENT_READ)
@@ -123,7 +126,7 @@ class _Warm:
         warm = os.getpid()
         child = os.fork()
         if child == 0:
-            _become_child(order, warm)
+            _become_child(order, warm, self._life)
         leash.setblocking(False)
         self._leashes[child] = leash
         self._selector.register(leash, selectors.EVENT_READ, child)
@@ -169,7 +172,7 @@ def _say(leash: socket.socket, word: str) -> None:
         leash.send(f"{word}\n".encode())
 
 
-def _become_child(order: _Order, warm: int) -> NoReturn:
+def _become_child(order: _Order, warm: int, life: _Life) -> NoReturn:
     """In the forked process: a session, limits and a folder of its own, then the conversation."""
     status = _BROKEN_EXIT
     try:
@@ -191,9 +194,7 @@ def _become_child(order: _Order, warm: int) -> NoReturn:
         os.chdir(order.folder)
         os.environ["TMPDIR"] = order.folder
         tempfile.tempdir = None
-        from poet_service.execution.child import converse
-
-        status = converse()
+        status = life.converse()
     finally:
         os._exit(status)
 
@@ -221,4 +222,4 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])
