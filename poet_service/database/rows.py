@@ -115,7 +115,7 @@ def _read(
 
 def _solve(row: Row[*tuple[Any, ...]]) -> SolveRecord:
     (
-        id_, tenant, state, attempt, worker, created_at, started_at, finished_at, heartbeat_at,
+        id_, tenant, state, attempt, losses, worker, created_at, started_at, finished_at, heartbeat_at,
         wall_seconds, cost, bound, gap, elapsed_seconds, error, stop_requested, last_seq, log_bytes,
         plan_bytes,
     ) = row  # fmt: skip
@@ -139,6 +139,7 @@ def _solve(row: Row[*tuple[Any, ...]]) -> SolveRecord:
         stop_requested=bool(stop_requested),
         last_seq=int(last_seq),
         log_bytes=int(log_bytes),
+        losses=int(losses),
     )
 
 

@@ -165,6 +165,7 @@ class Submissions(Part):
                 "key": key,
                 "state": SolveState.QUEUED.value,
                 "attempt": 0,
+                "losses": 0,
                 "created_at": now,
                 "wall_seconds": asked.wall_seconds,
                 "stop_requested": 0,

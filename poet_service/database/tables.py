@@ -80,6 +80,7 @@ SOLVES = Table(
     Column("key", LargeBinary),
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),
     Column("worker", Text),
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),

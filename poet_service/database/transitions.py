@@ -168,15 +168,13 @@ class Transitions(Part):
 
         def work(connection: Connection) -> SolveState | None:
             now = self._clock()
-            row = connection.execute(
-                _STOP_REQUESTED, {"solve_": solve_id, "attempt_": attempt}
-            ).first()
+            row = connection.execute(_STANDING, {"solve_": solve_id, "attempt_": attempt}).first()
             if row is None:
                 return None
             if row.stop_requested:
                 _end(connection, solve_id, attempt, SolveState.STOPPED, now, key=None)
                 return SolveState.STOPPED
-            if attempt >= MOST_ATTEMPTS:
+            if row.losses + 1 >= MOST_ATTEMPTS:
                 _fail(connection, solve_id, attempt, SolveState.RUNNING, _LOST, now)
                 return SolveState.FAILED
             seq = connection.execute(
@@ -193,13 +191,13 @@ class Transitions(Part):
         return self._database.write(work)
 
     def release(self, solve_id: str, attempt: int) -> bool:
-        """The worker of this attempt leaves: RUNNING -> QUEUED, uncounted (the next claim has this
-        number again, so the worker must write nothing after this), or STOPPED where nobody waits."""
+        """The worker of this attempt leaves in order: RUNNING -> QUEUED, which is no loss, or STOPPED
+        where nobody waits. It may write nothing after this."""
 
         def work(connection: Connection) -> bool:
             now = self._clock()
             values = {"solve_": solve_id, "attempt_": attempt}
-            row = connection.execute(_STOP_REQUESTED, values).first()
+            row = connection.execute(_STANDING, values).first()
             if row is None:
                 return False
             if row.stop_requested:
@@ -371,7 +369,7 @@ _SET_BOUND = (
     )
     .returning(SOLVES.c.last_seq)
 )
-_STOP_REQUESTED = select(SOLVES.c.stop_requested).where(*FENCED).with_for_update()
+_STANDING = select(SOLVES.c.stop_requested, SOLVES.c.losses).where(*FENCED).with_for_update()
 _BACK_IN_QUEUE = {
     SOLVES.c.state: SolveState.QUEUED.value,
     SOLVES.c.worker: None,
@@ -379,11 +377,11 @@ _BACK_IN_QUEUE = {
     SOLVES.c.heartbeat_at: None,
     SOLVES.c.last_seq: SOLVES.c.last_seq + 1,
 }
-_REQUEUE = update(SOLVES).where(*FENCED).values(_BACK_IN_QUEUE).returning(SOLVES.c.last_seq)
-_RELEASE = (
+_RELEASE = update(SOLVES).where(*FENCED).values(_BACK_IN_QUEUE).returning(SOLVES.c.last_seq)
+_REQUEUE = (
     update(SOLVES)
     .where(*FENCED)
-    .values(_BACK_IN_QUEUE | {SOLVES.c.attempt: SOLVES.c.attempt - 1})
+    .values(_BACK_IN_QUEUE | {SOLVES.c.losses: SOLVES.c.losses + 1})
     .returning(SOLVES.c.last_seq)
 )
 _UPDATE_PLAN = (

@@ -85,6 +85,7 @@ class _Attempt:
         nursery: Nursery,
     ) -> None:
         self._store, self._id, self._attempt = store, record.id, record.attempt
+        self._losses = record.losses
         self._stop, self._leaving = stop, leaving
         self._limits, self._nursery = limits, nursery
         self._recorder = Recorder(store, record.id, record.attempt, limits)
@@ -214,7 +215,7 @@ class _Attempt:
         decided = verdict(
             Attempted(
                 end=end,
-                attempt=self._attempt,
+                losses=self._losses,
                 best=self._best,
                 final=self._final,
                 error=self._error,

@@ -38,7 +38,7 @@ class Attempted:
     that; `error`: the child's own last word, or what was wrong with its plan."""
 
     end: ChildEnd
-    attempt: int
+    losses: int
     best: JudgedPlan | None
     final: JudgedPlan | None
     error: Mapping[str, Any] | None
@@ -64,7 +64,7 @@ def verdict(tried: Attempted) -> Verdict:
     if tried.leaving and tried.final is None and tried.error is None:
         return Verdict(outcome=Outcome.RELEASE, plan=tried.best)
     lost = tried.end is ChildEnd.LOST and tried.final is None
-    if lost and (plan is None or tried.attempt < MOST_ATTEMPTS):
+    if lost and (plan is None or tried.losses + 1 < MOST_ATTEMPTS):
         return Verdict(outcome=Outcome.LOSE, plan=tried.best)
     if plan is not None:
         return Verdict(outcome=Outcome.FINISH, plan=plan, note=note)

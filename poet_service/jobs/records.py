@@ -46,7 +46,8 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolveRecord:
-    """One planning run for one request inside one tenant. `plan_bytes` is 0 without a plan."""
+    """One planning run for one request inside one tenant. `attempt` counts
+    claims, `losses` those whose worker was lost; `plan_bytes` is 0 without a plan."""
 
     id: str
     tenant: str
@@ -67,6 +68,7 @@ class SolveRecord:
     stop_requested: bool
     last_seq: int
     log_bytes: int
+    losses: int = 0
 
     @property
     def has_plan(self) -> bool:

@@ -1,14 +1,16 @@
 """The states of a solve, and every way from one to another.
 
-    QUEUED ──claim──> RUNNING ──finish──> FINISHED ──corrupt──> FAILED
-      │ ^                │ ├────fail────> FAILED
-      │ └──lost (once)───┘ ├────lost again─> FAILED
-      │                    └────stopped──> STOPPED
-      └──the last job left─────────────────^
+    QUEUED  ── claim ──────────────────────> RUNNING
+    QUEUED  ── the last job left ──────────> STOPPED
+    RUNNING ── lost once, or released ─────> QUEUED
+    RUNNING ── finish ─────────────────────> FINISHED
+    RUNNING ── fail, or lost again ────────> FAILED
+    RUNNING ── stopped ────────────────────> STOPPED
+    FINISHED ─ corrupt ────────────────────> FAILED
 
 Whoever wants a transition names the state and the attempt it starts from; where the solve is no
-longer there, nothing happens and the caller is told so. `attempt` fences: a worker that lost its
-solve writes nothing any more.
+longer there, nothing happens and the caller is told so. `attempt` is a new number with each claim,
+and fences: a worker that lost its solve, or gave it back, writes nothing any more.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 # A solve whose worker was lost begins again once; a second loss looks like the solve's own fault.
+# A worker that leaves in order (a service that is told to end) is no loss, so `attempt` may be more.
 MOST_ATTEMPTS = 2
 
 

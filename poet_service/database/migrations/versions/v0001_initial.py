@@ -52,6 +52,7 @@ def _solves() -> None:
         sa.Column("key", sa.LargeBinary()),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("losses", sa.Integer(), nullable=False),
         sa.Column("worker", sa.Text()),
         sa.Column("created_at", sa.Double(), nullable=False),
         sa.Column("started_at", sa.Double()),
