@@ -29,7 +29,7 @@ SETTINGS = {
     "POET_SERVICE_RECONCILE_SECONDS": "0.5",
     "POET_SERVICE_WORKER_GRACE_SECONDS": "5",
     "POET_SERVICE_QUEUE_DEPTH": "1000",
-    "POET_SERVICE_ACTIVE_JOBS": "1000",
+    "POET_SERVICE_ACTIVE_JOBS_PER_TOKEN": "1000",
 }
 
 
@@ -128,6 +128,11 @@ class Cluster:
                         found.append(int(entry.name))
         return found
 
+    def check_alive(self) -> None:
+        """What was killed was started again at once, so nobody may be dead."""
+        dead = [slot.folder.name for slot in self.slots if slot.process and slot.process.poll()]
+        assert not dead, f"{dead} ended by itself\n{self.log()}"
+
     def close(self) -> None:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
@@ -203,6 +208,7 @@ class Client:
                 except httpx.TransportError as error:
                     said = error
                 assert time.monotonic() < deadline, f"{said}\n{self.cluster.log()}"
+                self.cluster.check_alive()
                 time.sleep(0.1)
 
 
