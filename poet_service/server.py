@@ -13,15 +13,19 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import uvicorn
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from poet_core.errors import PoetError, ServiceError, UsageError
 from poet_core.text import printable
 from poet_service import logs
 from poet_service.security.connections import guarded_protocol
 from poet_service.settings import Settings
+
+if TYPE_CHECKING:
+    from poet_service.app import Application
 
 # Connections that the kernel holds until they are accepted: a burst of a thousand is no attack.
 _BACKLOG = 1024
@@ -61,7 +65,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 def run(
-    app: ASGIApp, settings: Settings, listener: socket.socket, *, announce: Callable[[], None]
+    app: Application, settings: Settings, listener: socket.socket, *, announce: Callable[[], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT; `announce` is called once the application has started. Raises
     what it could not start for."""
@@ -82,7 +86,7 @@ def run(
         h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
     )
     try:
-        _Server(config, announce).run(sockets=[listener])
+        _Server(config, announce, app.leave).run(sockets=[listener])
     except SystemExit:  # uvicorn's way to say that the application did not start
         if isinstance(lifespan.failure, PoetError):
             raise lifespan.failure from None
@@ -94,15 +98,22 @@ def run(
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, announce: Callable[[], None], leave: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._announce = announce
+        self._announce, self._leave = announce, leave
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, which returns once the application has started."""
         await super().startup(sockets)
         if self.started:
             self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, which waits for open answers: streams and long polls are told to end."""
+        self._leave()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -121,7 +132,7 @@ class _Server(uvicorn.Server):
 class _QuietLifespan:
     """The application, of whose failed start the error is kept and no traceback logged."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: Application) -> None:
         self._app = app
         self.failure: BaseException | None = None
 

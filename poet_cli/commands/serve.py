@@ -118,6 +118,7 @@ def _executor(settings: Settings, store: Store) -> Executor:
         folder=make_state_folder(settings),
         solves_at_once=settings.solves,
         limits=ExecutionLimits.of(settings),
+        reconcile_seconds=settings.reconcile_seconds,
     )
 
 
