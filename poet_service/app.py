@@ -22,9 +22,11 @@ from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from poet_core.errors import PlanError, PoetError, ServiceError, UsageError
@@ -34,11 +36,11 @@ from poet_service.database.store import Store
 from poet_service.execution.executor import Executor
 from poet_service.openapi import TITLE, describe
 from poet_service.problems import problem_response
-from poet_service.routes.devices import device_routes
-from poet_service.routes.frontiers import frontier_routes
-from poet_service.routes.operations import operation_routes
+from poet_service.routes.devices import add_device_routes
+from poet_service.routes.frontiers import add_frontier_routes
+from poet_service.routes.operations import add_operation_routes
 from poet_service.routes.parts import Parts, assemble
-from poet_service.routes.plans import plan_routes
+from poet_service.routes.plans import add_plan_routes
 from poet_service.security.tokens import TokenBook
 from poet_service.settings import Settings
 from poet_service.shields import Shields, internal_failure
@@ -71,8 +73,8 @@ def create_app(settings: Settings, *, store: Store, executor: Executor) -> Appli
     )
     app.openapi = lambda: describe(app, settings)  # type: ignore[method-assign]
     _add_error_replies(app)
-    for router in (plan_routes, frontier_routes, device_routes, operation_routes):
-        app.include_router(router(parts))
+    for add in (add_plan_routes, add_frontier_routes, add_device_routes, add_operation_routes):
+        add(app.router, parts)
     tokens = TokenBook(store, memory_seconds=settings.token_memory_seconds)
     return Application(Shields(app, settings=settings, tokens=tokens, metrics=parts.metrics), parts)
 
@@ -132,19 +134,32 @@ def _add_error_replies(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def not_routed(request: Request, error: HTTPException) -> Response:
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-        request.scope["poet_error_code"] = code
-        return problem_response(
-            ServiceError(
-                "There is nothing at this address."
-                if error.status_code == 404
-                else "This address does not know that method.",
-                code=code,
-                hint="See /openapi.json.",
-            ),
-            status=error.status_code,
-            headers=error.headers,
-        )
+        if error.status_code != 405:
+            return _not_routed(request, error, "not_found", "There is nothing at this address.")
+        # One route raised this, for its own method; an address has several.
+        error.headers = {"Allow": ", ".join(sorted(_methods(app, request)))}
+        told = "This address does not know that method."
+        return _not_routed(request, error, "method_not_allowed", told)
+
+
+def _not_routed(request: Request, error: HTTPException, code: str, told: str) -> Response:
+    request.scope["poet_error_code"] = code
+    return problem_response(
+        ServiceError(told, code=code, hint="See /openapi.json."),
+        status=error.status_code,
+        headers=error.headers,
+    )
+
+
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    """The methods of the routes at a request's address."""
+    here = [
+        route
+        for route in app.router.routes
+        if isinstance(route, Route | APIRoute)
+        and route.matches(dict(request.scope))[0] is not Match.NONE
+    ]
+    return set().union(*(route.methods or () for route in here))
 
 
 def _parameter_invalid(error: RequestValidationError) -> UsageError:

@@ -23,9 +23,8 @@ from poet_service.settings import Settings
 _NAME = re.compile(r"[a-z0-9-]{1,64}")
 
 
-def device_routes(parts: Parts) -> APIRouter:
+def add_device_routes(router: APIRouter, parts: Parts) -> None:
     """The routes of devices."""
-    router = APIRouter()
 
     @router.get("/v1/devices", **described.LIST)
     async def list_devices() -> Response:
@@ -45,8 +44,6 @@ def device_routes(parts: Parts) -> APIRouter:
     async def validate_device(request: Request) -> Response:
         async with parts.bodies.read(request) as body:
             return json_response(await parts.threads.work(_read_back, body, parts.settings))
-
-    return router
 
 
 @cache

@@ -29,12 +29,10 @@ from poet_service.routes.requests import (
 _UNKNOWN = "frontier_unknown"
 
 
-def frontier_routes(parts: Parts) -> APIRouter:
+def add_frontier_routes(router: APIRouter, parts: Parts) -> None:
     """The routes of frontier jobs."""
-    router = APIRouter()
     _add_jobs(router, parts)
     _add_results(router, parts)
-    return router
 
 
 def _add_jobs(router: APIRouter, parts: Parts) -> None:

@@ -46,9 +46,8 @@ class _Readiness:
         )
 
 
-def operation_routes(parts: Parts) -> APIRouter:
+def add_operation_routes(router: APIRouter, parts: Parts) -> None:
     """The routes of operators."""
-    router = APIRouter()
 
     @router.get("/healthz", **described.HEALTH)
     async def health() -> Response:
@@ -67,5 +66,3 @@ def operation_routes(parts: Parts) -> APIRouter:
     async def metrics() -> Response:
         text = await parts.threads.database(parts.metrics.render)
         return Response(text, headers={"Content-Type": CONTENT_TYPE})
-
-    return router

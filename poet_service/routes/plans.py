@@ -32,14 +32,12 @@ _MOST_LISTED = 100
 _MOST_OFFSET = 2**53 - 1
 
 
-def plan_routes(parts: Parts) -> APIRouter:
+def add_plan_routes(router: APIRouter, parts: Parts) -> None:
     """The routes of plan jobs and of the questions about plans."""
-    router = APIRouter()
     _add_submission(router, parts)
     _add_questions(router, parts)
     _add_jobs(router, parts)
     _add_results(router, parts)
-    return router
 
 
 def _add_submission(router: APIRouter, parts: Parts) -> None:
