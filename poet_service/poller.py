@@ -5,7 +5,8 @@
               executor tells at once), else every `seconds`; none while nobody waits
 
 Invariant: a waiter wakes when a solve of its own has an event after the seq that it named, when
-somebody nudges that solve, or after its time; never because of another's solve.
+somebody nudges that solve, or after its time. What is told while it is not waiting yet wakes it at
+once, whosever solve it is: it looks once more than it had to.
 """
 
 from __future__ import annotations
@@ -41,12 +42,20 @@ class Poller:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+        self._told = 0
 
-    async def news(self, seqs: Mapping[str, int], seconds: float) -> bool:
-        """Wait at most `seconds` for an event of one of the solves after its seq in `seqs`.
-        Whether there may be one."""
+    @property
+    def mark(self) -> int:
+        """Taken before looking at a job: what is told between the look and the wait is not missed."""
+        return self._told
+
+    async def news(self, seqs: Mapping[str, int], seconds: float, *, mark: int) -> bool:
+        """Wait at most `seconds` for an event of one of the solves after its seq in `seqs`, or for
+        anything that was told since `mark`. Whether there may be one."""
         if self._closed:
             return False
+        if mark != self._told:
+            return True
         waiter = _Waiter(seqs)
         for solve_id in seqs:
             self._waiters.setdefault(solve_id, set()).add(waiter)
@@ -67,6 +76,7 @@ class Poller:
 
     def notify(self, solve_id: str) -> None:
         """A solve has changed. Called from any thread, in vain where nobody waits."""
+        self._told += 1
         loop = self._loop
         if loop is not None and solve_id in self._waiters:
             with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -74,6 +84,7 @@ class Poller:
 
     def nudge(self, solve_ids: Iterable[str]) -> None:
         """Wake whoever waits for these solves: not the solve changed, but a job of it."""
+        self._told += 1
         for solve_id in solve_ids:
             for waiter in self._waiters.get(solve_id, ()):
                 waiter.woken.set()

@@ -108,12 +108,11 @@ class Jobs:
 
     async def ending(self, caller: Caller, reply: Reply, seconds: float) -> Reply:
         """The reply to a submission again, at the job's end or after `seconds`."""
-        found = await self.find(caller, reply.job_id)
-        return await self._reply(*await self._waited(caller, *found, seconds))
+        return await self._reply(*await self._waited(caller, reply.job_id, seconds))
 
     async def view(self, caller: Caller, job_id: str, *, wait_seconds: float = 0) -> bytes:
         """The job as JSON, after its end or `wait_seconds`. Raises ServiceError (`plan_unknown`)."""
-        job, solve = await self._waited(caller, *await self.find(caller, job_id), wait_seconds)
+        job, solve = await self._waited(caller, job_id, wait_seconds)
         return await self._shown(job, solve)
 
     async def find(self, caller: Caller, job_id: str) -> tuple[JobRecord, SolveRecord]:
@@ -253,15 +252,20 @@ class Jobs:
         )
 
     async def _waited(
-        self, caller: Caller, job: JobRecord, solve: SolveRecord, seconds: float
+        self, caller: Caller, job_id: str, seconds: float
     ) -> tuple[JobRecord, SolveRecord]:
         """The job at its end, or as it is when the time is over."""
         ends = time.monotonic() + seconds
-        while not has_ended(job, solve) and (left := ends - time.monotonic()) > 0:
-            if not await self._poller.news({solve.id: solve.last_seq}, left):
-                break
-            job, solve = await self.find(caller, job.id)
-        return job, solve
+        while True:
+            mark = self._poller.mark
+            job, solve = await self.find(caller, job_id)
+            left = ends - time.monotonic()
+            if (
+                has_ended(job, solve)
+                or left <= 0
+                or not await self._poller.news({solve.id: solve.last_seq}, left, mark=mark)
+            ):
+                return job, solve
 
     async def _answer(self, job: JobRecord, solve: SolveRecord) -> Answer | None:
         if job.standing is not None:

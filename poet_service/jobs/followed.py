@@ -71,6 +71,7 @@ class Follower:
         """Frames and, in between, heartbeats. Ends after `done`, with the job, or the service."""
         seqs = list(cursor)
         while True:
+            mark = self._poller.mark
             job, solves, events = await self._threads.database(self._look, tuple(seqs))
             if job is None or len(solves) < len(self._ids):
                 return  # erased
@@ -89,7 +90,7 @@ class Follower:
                     yield frame(write_cursor(seqs), EventKind.DONE, {"state": state})
                 return
             waited_for = dict(zip(self._ids, seqs, strict=True))
-            if not await self._poller.news(waited_for, self._heartbeat_seconds):
+            if not await self._poller.news(waited_for, self._heartbeat_seconds, mark=mark):
                 if self._poller.closed:
                     return
                 yield HEARTBEAT

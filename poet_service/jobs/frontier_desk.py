@@ -66,13 +66,12 @@ class Frontiers:
 
     async def ending(self, caller: Caller, reply: Reply, seconds: float) -> Reply:
         """The reply to a submission again, at the job's end or after `seconds`."""
-        found = await self.find(caller, reply.job_id)
-        return await self._reply(*await self._waited(caller, *found, seconds))
+        return await self._reply(*await self._waited(caller, reply.job_id, seconds))
 
     async def view(self, caller: Caller, job_id: str, *, wait_seconds: float = 0) -> bytes:
         """The job with its points as JSON, after its end or `wait_seconds`. Raises ServiceError
         (`frontier_unknown`)."""
-        found = await self._waited(caller, *await self.find(caller, job_id), wait_seconds)
+        found = await self._waited(caller, job_id, wait_seconds)
         return await self._threads.work(self._views.view, *found)
 
     async def find(self, caller: Caller, job_id: str) -> _Found:
@@ -126,15 +125,16 @@ class Frontiers:
             body=await self._threads.work(self._views.view, job, solves),
         )
 
-    async def _waited(
-        self, caller: Caller, job: JobRecord, solves: Mapping[str, SolveRecord], seconds: float
-    ) -> _Found:
+    async def _waited(self, caller: Caller, job_id: str, seconds: float) -> _Found:
         ends = time.monotonic() + seconds
-        while (
-            not frontier_state(job, solves.values()).ended and (left := ends - time.monotonic()) > 0
-        ):
+        while True:
+            mark = self._poller.mark
+            job, solves = await self.find(caller, job_id)
             active = {item.id: item.last_seq for item in solves.values() if not item.state.ended}
-            if not await self._poller.news(active, left):
-                break
-            job, solves = await self.find(caller, job.id)
-        return job, solves
+            left = ends - time.monotonic()
+            if (
+                frontier_state(job, solves.values()).ended
+                or left <= 0
+                or not await self._poller.news(active, left, mark=mark)
+            ):
+                return job, solves
