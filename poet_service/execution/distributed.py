@@ -1,11 +1,11 @@
 """ProcrastinateExecutor: the API process's side of solving on several machines.
 
     POST -> Store.submit -> executor.submit -> procrastinate's queue, in the same PostgreSQL
-                                                   └─> `poet worker` (distributed_worker) on any machine
+                                                   └─> `poet worker` on any machine
 
-The two commits are not one: what is lost between them (a killed API process, a lost connection) is found by the
-Reconciler, which every API process and every worker runs. So a submission never fails because of the queue, and this
-process keeps nothing that another could not take over.
+The two commits are not one: what is lost between them (a killed API process, a lost connection) is
+found by the Reconciler, which every API process and every worker runs. So a submission never fails
+because of the queue, and this process keeps nothing that another could not take over.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from poet_service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# What a POST waits for the queue while the database is away, before it leaves the solve to the Reconciler.
+# What a POST waits for the queue while the database is away; then the solve is the Reconciler's.
 PATIENCE_SECONDS = 1.0
 # Passes that a silence must last before a worker counts as lost.
 SETTLING_PASSES = 2

@@ -1,14 +1,16 @@
-"""PatientConnector: procrastinate's connection to PostgreSQL, made to sit out a database that is away.
+"""PatientConnector: procrastinate's connection to PostgreSQL, made to sit out an outage of it.
 
-procrastinate's worker ends when one of its queries fails, and takes its running jobs with it. A restart of PostgreSQL
-should cost a running solve nothing, so every query waits and is asked again, with backoff, until the database is back
-or somebody has become impatient (`hurry`). Asking twice is safe for each query that procrastinate has:
+procrastinate's worker ends when one of its queries fails, and takes its running jobs with it. A
+restart of PostgreSQL should cost a running solve nothing, so every query waits and is asked again,
+with backoff, until the database is back or somebody has become impatient (`hurry`). Asking twice is
+safe for each query that procrastinate has:
 
-    update_heartbeat, register, list, stalled   change nothing that a second time would change again
-    defer                                       the queueing lock makes the second one AlreadyEnqueued
-    finish                                      the second one finds no job "doing", which is what it wanted
-    fetch                                       a job whose fetch was answered by a lost connection is "doing" under
-                                                a worker that does not know it: SolveWorker gives such jobs back
+    heartbeat, register, list, stalled   change nothing that a second time would change again
+    defer                                the queueing lock makes the second one AlreadyEnqueued
+    finish                               the second one finds no job "doing", as it wanted
+    fetch                                a job whose fetch was answered by a lost connection is "doing"
+                                         under a worker that does not know it: SolveWorker gives such
+                                         jobs back
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     nursery (children)┼─> SolveWorker, until SIGTERM or SIGINT
     queue             ┘
 
-SIGTERM ends it within the grace, a second one at once. The file of `alive_file` is touched while the database answers:
-a health check asks how old it is.
+SIGTERM ends it within the grace, a second one at once. The file of `alive_file` is touched while
+the database answers: a health check asks how old it is.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """SolveQueue: who is to work on which solve, in procrastinate's tables beside the Store's.
 
-A job's only argument is the solve's id. The Store is the record of what happened; this queue says only what waits and
-who works on it, so a job that has ended is deleted. Lock and queueing lock are the solve's id: at most one job of a
-solve waits, at most one runs.
+A job's only argument is the solve's id. The Store is the record of what happened; this queue says
+only what waits and who works on it, so a job that has ended is deleted. Lock and queueing lock are
+the solve's id: at most one job of a solve waits, at most one runs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ ARGUMENT = "solve_id"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedJob:
-    """One job of procrastinate's. `taken`: a worker has fetched it. `stalled`: that worker's heartbeat has ceased."""
+    """One job of procrastinate's. `taken`: a worker has fetched it. `stalled`: that worker's
+    heartbeat has ceased."""
 
     job_id: int
     solve_id: str
@@ -76,7 +77,7 @@ class SolveQueue:
         return True
 
     async def jobs(self, lost_seconds: float) -> list[QueuedJob]:
-        """Every job that waits or runs; one moment's view of the stalled ones precedes that of all."""
+        """Every job that waits or runs. A worker silent for `lost_seconds` has stalled."""
         try:
             stalled = {
                 job.id

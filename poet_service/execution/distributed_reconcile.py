@@ -1,17 +1,19 @@
 """Reconciler: makes the queue say what the Store says, again and again, whoever died in between.
 
-    a solve is       and the queue                                    so
-    QUEUED           has no job for it (lost between two commits)     it is deferred again
-    QUEUED           has one whose worker fell silent                 the job is released, then as above
-    RUNNING          has no job that a living worker works on         the solve is lost: requeued once, then failed
-    ended, or gone   still has a job under a silent worker            the job is released
+    a solve is       and the queue                                   so
+    QUEUED           has no job for it (lost between two commits)    it is deferred again
+    QUEUED           has one whose worker fell silent                the job is released, then as above
+    RUNNING          has no job that a living worker works on        the solve is lost: requeued once
+    ended, or gone   still has a job under a silent worker           the job is released
 
-The invariant that makes the third line right: a worker claims a solve only while it works on its job, and writes the
-end before it lets go of the job. So a solve that was RUNNING before the jobs were read, and has none, has no worker.
+The invariant that makes the third line right: a worker claims a solve only while it works on its
+job, and writes the end before it lets go of the job. So a solve that was RUNNING before the jobs
+were read, and has none, has no worker.
 
-A silence must be heard for `settle_seconds` before anything is concluded from it, without an outage in between: after a
-restart of PostgreSQL every worker's last heartbeat is old, and all of them are about to send the next one. What is then
-done is compare-and-set, so any number of processes may reconcile at once.
+A silence must be heard for `settle_seconds` before anything is concluded from it, without an outage
+in between: after a restart of PostgreSQL every worker's last heartbeat is old, and all of them are
+about to send the next one. What is then done is compare-and-set, so any number of processes may
+reconcile at once.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ Item = TypeVar("Item", bound=Hashable)
 
 # Solves deferred in one pass at most; the next pass takes the next ones.
 MOST_DEFERRED = 1000
-# procrastinate's rows of workers are kept for so many silences after nobody needs them to tell who is silent.
+# procrastinate's rows of workers are kept for so many silences: longer than anybody needs them.
 FORGET_AFTER_SILENCES = 10
 
 
@@ -57,7 +59,8 @@ class Jobs(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciled:
-    """What one pass did: solves put into the queue, solves found lost, jobs taken from silent workers."""
+    """What one pass did: solves put into the queue, solves found lost, jobs of silent workers
+    released."""
 
     deferred: tuple[str, ...]
     lost: tuple[str, ...]
@@ -82,7 +85,8 @@ class Reconciler:
         self._silences: Silences[Hashable] = Silences(settle_seconds, monotonic)
 
     async def reconcile(self) -> Reconciled:
-        """One pass. Raises ServiceError where the database does not answer; then all silence is forgotten."""
+        """One pass. Raises ServiceError where the database does not answer; then all silence is
+        forgotten."""
         try:
             return await self._reconcile()
         except ServiceError:

@@ -1,12 +1,13 @@
 """The tables of the queue: procrastinate's own schema, made and brought up to date at every start.
 
-Invariant: whoever has returned from `ensure_queue_schema` finds exactly the schema of the procrastinate that is
-installed. Several processes may start at once: an advisory lock makes one of them do the work.
+Invariant: whoever has returned from `ensure_queue_schema` finds exactly the schema of the
+procrastinate that is installed. Several processes may start at once: an advisory lock makes one of
+them do the work.
 
-procrastinate ships its schema and a list of migrations but records no version, so we do: the name of the last
-migration stands as a comment on its table of jobs. Each step and its record are one transaction, and a transaction of
-its own (PostgreSQL wants a new value of an enum committed before it is used), so a start that is killed is gone on with
-by the next.
+procrastinate ships its schema and a list of migrations but records no version, so we do: the name
+of the last migration stands as a comment on its table of jobs. Each step and its record are one
+transaction, and a transaction of its own (PostgreSQL wants a new value of an enum committed before
+it is used), so a start that is killed is gone on with by the next.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _WHOSE = "procrastinate_jobs"
 
 
 def ensure_queue_schema(conninfo: str) -> None:
-    """Create or upgrade the tables. Raises ServiceError `database_unavailable`, `queue_schema_unknown`."""
+    """Create or upgrade the tables. Raises ServiceError (`database_unavailable`,
+    `queue_schema_unknown`)."""
     try:
         with psycopg.connect(conninfo, connect_timeout=10, autocommit=True) as connection:
             # The lock goes with the connection.
@@ -41,7 +43,7 @@ def migrations() -> list[Path]:
 
 
 def queue_unavailable(error: BaseException) -> ServiceError:
-    """The error that a caller sees when the queue's database does not answer; no password is in it."""
+    """The error that a caller sees when the database does not answer; no password is in it."""
     first = str(error.__cause__ or error).strip().splitlines()
     return ServiceError(
         f"The database of the queue cannot be used: {first[0] if first else type(error).__name__}",

@@ -1,10 +1,10 @@
 """SolveWorker: takes solves from the queue and runs them, N at once, until it is told to end.
 
-procrastinate's Worker fetches, beats and acknowledges; what a job does is `run`, the same code as in embedded mode, in
-a thread of its own. Invariants:
+procrastinate's Worker fetches, beats and acknowledges; what a job does is `run`, the same code as
+in embedded mode, in a thread of its own. Invariants:
 
     a job is acknowledged (deleted) only after `run` has returned, so a claimed solve always has its job
-    told to end, it fetches nothing more; after the grace the solves that still run are left: killed and queued again
+    told to end, it fetches nothing more; what still runs after the grace is killed and queued again
     whatever ends procrastinate's Worker otherwise ends as another one, after a pause that grows
 """
 
@@ -36,7 +36,7 @@ from poet_service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# Runs one solve in the calling thread and ends soon after the event is set, the solve then queued again.
+# Runs one solve in the calling thread; ends soon after the event is set, the solve then queued again.
 Run = Callable[[str, threading.Event], SolveState | None]
 
 # A worker waits for its database for as long as it takes.
@@ -124,7 +124,8 @@ class SolveWorker:
             name=self._name,
             concurrency=settings.solves,
             fetch_job_polling_interval=settings.reconcile_seconds,
-            abort_job_polling_interval=LONGEST_RESTART_SECONDS,  # nobody aborts through procrastinate
+            # Nobody aborts through procrastinate: a client's stop is in the Store.
+            abort_job_polling_interval=LONGEST_RESTART_SECONDS,
             shutdown_graceful_timeout=settings.worker_grace_seconds,
             delete_jobs="always",
             install_signal_handlers=False,
@@ -146,7 +147,7 @@ class SolveWorker:
             leaving.set()
             await asyncio.wait([running])
             _note_failure(solve_id, running.exception())
-        except Exception as error:  # noqa: BLE001  Whatever it was: the Reconciler finds the solve and counts it as lost.
+        except Exception as error:  # noqa: BLE001  Whatever it was: the Reconciler finds the solve.
             _note_failure(solve_id, error)
         finally:
             del self._leaving[job_id]
@@ -159,7 +160,8 @@ class SolveWorker:
         )
 
     async def _give_back_forgotten(self) -> None:
-        """Release jobs that are ours in the queue and unknown here: their fetch was answered by a lost connection."""
+        """Release jobs that are ours in the queue and unknown here: the answer to their fetch was
+        lost."""
         silences: Silences[int] = Silences(
             SETTLING_PASSES * self._settings.reconcile_seconds, time.monotonic
         )

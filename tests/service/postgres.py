@@ -1,8 +1,8 @@
-"""A PostgreSQL of one's own: made for a test session, thrown away with it, however the session ends.
+"""A PostgreSQL of one's own: made for a test session and thrown away with it, however that ends.
 
 A shell waits on a pipe that only this process holds open; when it closes (the session ended, or was
-killed) the shell stops the server and removes its folder. A superuser's PostgreSQL is run by somebody
-else, because PostgreSQL refuses to be run by root.
+killed) the shell stops the server and removes its folder. A superuser's PostgreSQL is run by
+somebody else, because PostgreSQL refuses to be run by root.
 """
 
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-# Without fsync a machine that loses power loses data, a server that is killed does not: the kernel has its pages.
+# Without fsync a machine that loses power loses data, and a server that is killed does not.
 OPTIONS = (
     "fsync=off",
     "full_page_writes=off",

@@ -1,8 +1,9 @@
-"""A whole installation on this machine: workers and API processes as an operator starts them, on one PostgreSQL.
+"""A whole installation on this machine: workers and API processes as an operator starts them, on
+one PostgreSQL.
 
-Each process has a slot: a folder of its own (as a machine has its disk) and, for the API, a port; whatever is killed is
-started again in the same slot, as an orchestrator would. Every process of the installation, down to the solvers, has
-the same HOME, by which it is found.
+Each process has a slot: a folder of its own (as a machine has its disk) and, for the API, a port;
+whatever is killed is started again in the same slot, as an orchestrator would. Every process of the
+installation, down to the solvers, has the same HOME, by which it is found.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ import httpx
 
 WAIT_SECONDS = 300.0
 
-# Short, so that a test need not wait; a heartbeat every half second is lost after four seconds, not after a busy moment.
+# Short, so that a test need not wait; long enough that a busy moment is no loss.
 SETTINGS = {
     "POET_SERVICE_WORKER_HEARTBEAT_SECONDS": "0.5",
     "POET_SERVICE_WORKER_LOST_SECONDS": "4",
@@ -97,7 +98,7 @@ class Cluster:
         self.start(slot)
 
     def kill_child(self, dice: random.Random) -> bool:
-        """SIGKILL one process under a worker: a warm process, a solve's child or a solver. False without one."""
+        """SIGKILL something under a worker: a warm process, a child or a solver. False without."""
         tops = {slot.process.pid for slot in self.slots if slot.process is not None}
         below = [pid for pid in self.processes() if pid not in tops]
         if not below:

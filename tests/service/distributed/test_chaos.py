@@ -1,8 +1,9 @@
 """Kill everything that can be killed, at random moments, and then count.
 
-Three workers, two API processes, one PostgreSQL. While problems are posted to both APIs, a worker, something under a
-worker, an API process (SIGKILL) or PostgreSQL (immediate restart: as after a crash) goes down, again and again. Every job
-must end once, every finished plan must pass the judge, and nothing may be left behind.
+Three workers, two API processes, one PostgreSQL. While problems are posted to both APIs, a worker,
+something under a worker, an API process (SIGKILL) or PostgreSQL (immediate restart: as after a
+crash) goes down, again and again. Every job must end once, every finished plan must pass the judge,
+and nothing may be left behind.
 """
 
 import collections
