@@ -23,6 +23,9 @@ MOST_EVENTS = 4096
 _TRIM_EVERY = 256
 MOST_LOG_BYTES = 2**20
 _MOST_MESSAGE = 2000
+# The columns are 32 bits wide; what a client sends may be anything.
+_MOST_INTEGER = 2**31 - 1
+_LONGEST_CHARACTER = 4
 _LOG_CUT = b"\n[The log is cut here: the service keeps its first %d bytes.]\n" % MOST_LOG_BYTES
 
 
@@ -50,7 +53,8 @@ class Logbook(Part):
         dropped, the first one says so."""
         rows = self._database.read(
             lambda connection: connection.execute(
-                _EVENTS, {"solve_": solve_id, "after_": after_seq, "limit_": limit}
+                _EVENTS,
+                {"solve_": solve_id, "after_": min(after_seq, _MOST_INTEGER), "limit_": limit},
             ).all()
         )
         events = [event_record(row) for row in rows]
@@ -90,6 +94,9 @@ class Logbook(Part):
     def read_log(self, solve_id: str, offset: int, most: int) -> tuple[str, int]:
         """At most about `most` bytes of the log from `offset`, and where to go on. Characters stay
         whole where `offset` is one that was returned before."""
+        if offset >= _MOST_INTEGER:
+            return "", offset
+        most = max(_LONGEST_CHARACTER, most)
         rows = self._database.read(
             lambda connection: connection.execute(
                 _LOG, {"solve_": solve_id, "offset_": offset, "end_": offset + most}
@@ -100,7 +107,7 @@ class Logbook(Part):
             for start, piece in rows
         )
         # A character cut by `most` is left for the next read.
-        for missing in range(4):
+        for missing in range(_LONGEST_CHARACTER):
             try:
                 return data[: len(data) - missing].decode("utf-8"), offset + len(data) - missing
             except UnicodeDecodeError:
