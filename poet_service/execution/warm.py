@@ -57,8 +57,8 @@ def main(control: int, child: str) -> None:
     _adopt_orphans()
     gc.collect()
     gc.freeze()  # what is never collected is never copied for it
-    with socket.socket(fileno=control) as owner:
-        owner.sendall(READY)
+    with socket.socket(fileno=control) as owner, contextlib.suppress(ConnectionError):
+        owner.sendall(READY)  # nobody is there where the owner died meanwhile
         _Warm(owner, life).serve()
 
 

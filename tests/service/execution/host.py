@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from poet_service.database.engine import open_store
@@ -32,7 +33,7 @@ async def _serve(store, folder, child, solves):
         store,
         folder=folder,
         solves_at_once=solves,
-        limits=LIMITS,
+        limits=replace(LIMITS, wall_grace_seconds=2.0),
         reconcile_seconds=0.2,
         nursery=nursery,
     )
