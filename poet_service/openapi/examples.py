@@ -45,6 +45,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             "device": "mkr1000",
             "budget": {"ram_bytes": 16400, "time_ratio": 1.5},
             "objective": "energy",
+            "planner": {"patience_seconds": 2},
         },
     },
     "own_profile": {
@@ -66,7 +67,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
             },
             "budget": {"ram_bytes": 20480},
             "allowed": {"page": False},
-            "planner": {"backend": "highs", "wall_seconds": 30},
+            "planner": {"backend": "highs", "wall_seconds": 30, "patience_seconds": 2},
         },
     },
 }
@@ -78,7 +79,7 @@ FRONTIER_EXAMPLES: dict[str, dict[str, Any]] = {
             "graph": GRAPH,
             "device": "mkr1000",
             "ram_bytes": [32768, 20480, 16400],
-            "planner": {"wall_seconds": 20},
+            "planner": {"wall_seconds": 20, "patience_seconds": 2},
         },
     },
     "evenly_spaced": {
@@ -88,7 +89,7 @@ FRONTIER_EXAMPLES: dict[str, dict[str, Any]] = {
             "device": "mkr1000",
             "budget": {"time_ratio": 2},
             "points": 4,
-            "planner": {"wall_seconds": 20},
+            "planner": {"wall_seconds": 20, "patience_seconds": 2},
         },
     },
 }
