@@ -10,7 +10,7 @@ streams   100 readers of one solve's events, and one who takes nothing
 
 Every part has a service of its own with a new state folder, default settings but for what the part
 says. `--short`: a check of this program, not a measurement. `--write` puts each part into
-results/service.json as soon as it is measured, and the table into service.md and docs/service.md.
+results/service.json as soon as it is measured, and the table into service.md and docs/operations.md.
 Exit status 1 where something asked was missed.
 """
 

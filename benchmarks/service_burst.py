@@ -4,7 +4,6 @@ A client that is told to wait (429, or 503) does so, with Retry-After and a rand
 again under the same Idempotency-Key; so does one whose connection was cut. Then it polls its job to
 the end. Afterwards: every job has ended with a plan, the service knows exactly these jobs, each
 solved at the first attempt, and the judge accepts each plan for the very problem of its client.
-The planner is POET's MILP alone, which takes a small problem a moment: the service is measured.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.service_figures import Figure
@@ -53,9 +52,7 @@ def burst(clients: int) -> list[Figure]:
 
 
 async def _burst(count: int) -> list[Figure]:
-    requests = [
-        replace(small_request(_FIRST + number), planner="poet-milp") for number in range(count)
-    ]
+    requests = [small_request(_FIRST + number) for number in range(count)]
     clients = [
         _Client(request=request, body=body_of(request), key=f"burst-{number}")
         for number, request in enumerate(requests)

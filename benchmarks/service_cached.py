@@ -38,8 +38,11 @@ async def _cached(seconds: float, problems: int) -> list[Figure]:
         paths = [f"/v1/plans/{answer.document()['id']}" for answer in answers]
         gets = [request_bytes("GET", path) for path in paths]
         await _rate(served.address, posts, _WARM_SECONDS)
+        before = served.cpu_seconds()
         posted = await _rate(served.address, posts, seconds)
+        between = served.cpu_seconds()
         got = await _rate(served.address, gets, seconds)
+        after = served.cpu_seconds()
         most = await _most(served.address, posts, seconds)
     with _echo(len(answers[-1].body)) as echo:
         plain = await _rate(echo, posts, seconds)
@@ -51,6 +54,8 @@ async def _cached(seconds: float, problems: int) -> list[Figure]:
         Figure(what=f"POSTs answered, {_CONNECTIONS} connections busy", value=most.per_second,
                unit="a second", least=500),
         Figure(what="requests that failed", value=bad, most=0, least=0),
+        _cpu("a POST", between - before, posted),
+        _cpu("a GET", after - between, got),
         *_latencies("the generator alone", plain, most=None),
         Figure(what="sent late by the generator, 99 %", value=percentile(posted.late, 0.99) * 1e3,
                unit="ms"),
@@ -65,6 +70,11 @@ def _latencies(what: str, load: Load, most: tuple[float, float] | None) -> list[
                most=most[index] if most else None)
         for index, (name, share) in enumerate((("half", 0.5), ("99 %", 0.99)))
     ]  # fmt: skip
+
+
+def _cpu(what: str, seconds: float, load: Load) -> Figure:
+    return Figure(what=f"the API process's CPU time of {what}", unit="ms",
+                  value=seconds / len(load.latencies) * 1e3)  # fmt: skip
 
 
 async def _planned(address: Address, body: bytes) -> Answer:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PAGE = RESULTS.parents[1] / "docs" / "service.md"
+PAGE = RESULTS.parents[1] / "docs" / "operations.md"
 BEGIN, END = "<!-- benchmarks.service -->\n", "<!-- end of benchmarks.service -->\n"
 _LIBRARIES = ("fastapi", "starlette", "uvicorn", "h11", "sqlalchemy", "highspy", "pulp")
 

@@ -1,6 +1,6 @@
 """What the service is asked in its benchmark: steps of made-up networks, as large as they are told.
 
-    small    a chain of a few layers, every one another problem, planned in a moment
+    small    a chain of a few layers, every one another problem; POET's MILP alone takes it a moment
     large    a step of as many ops, storages and bytes as BERT-base's, or a multiple of it
 
 Nothing is random: the same number gives the same problem.
@@ -110,6 +110,7 @@ def small_request(number: int) -> PlanRequest:
         graph=graph,
         device=_SMALL_DEVICE,
         ram_bytes=floor_bytes + 2 * (peak_bytes - floor_bytes) // 3,
+        planner="poet-milp",
         wall_seconds=_SMALL_WALL_SECONDS,
     )
 

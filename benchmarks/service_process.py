@@ -39,6 +39,12 @@ class Service:
         """The most that the API process has had in RAM since it began."""
         return _status_bytes(self.process.pid, "VmHWM")
 
+    def cpu_seconds(self) -> float:
+        """What the API process has taken of the CPUs since it began."""
+        text = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii", errors="replace")
+        user, system = text.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
 
 @contextlib.contextmanager
 def service(
@@ -74,12 +80,11 @@ def service(
 def _begun(process: subprocess.Popen[str], folder: Path) -> Service:
     assert process.stdout is not None
     line = process.stdout.readline()
-    if not line:
+    address = json.loads(line or "{}").get("address")
+    if address is None:
         said = Path(folder, "log").read_text(encoding="utf-8")[-2000:]
-        raise RuntimeError(f"poet serve did not start: {said}")
-    return Service(
-        address=Address.of(json.loads(line)["address"]), process=process, state_dir=folder / "state"
-    )
+        raise RuntimeError(f"poet serve did not start: {line}{said}")
+    return Service(address=Address.of(address), process=process, state_dir=folder / "state")
 
 
 def _end(process: subprocess.Popen[str], log: Path) -> None:
