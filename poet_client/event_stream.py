@@ -12,7 +12,7 @@ from poet_core.errors import ServiceError
 
 _MOST_LINE_BYTES = 2**18
 _MOST_DATA_BYTES = 2**18
-_MOST_STREAM_BYTES = 2**26  # an hour of four events a second, ten times over
+_MOST_STREAM_BYTES = 2**24  # an hour of four events a second, four times over
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class Frame:
 class FrameReader:
     """Bytes in, frames out. `last_id` is what to ask for after a broken connection."""
 
-    def __init__(self, last_id: str = "") -> None:
-        self.last_id = last_id
+    def __init__(self, last_id: str = "", most_bytes: int = _MOST_STREAM_BYTES) -> None:
+        self.last_id, self._most_bytes = last_id, most_bytes
         self._rest = bytearray()
         self._after_return = False  # a line ended with CR; an LF that follows belongs to it
         self._first = True
@@ -38,8 +38,8 @@ class FrameReader:
         """The frames that these bytes complete. Raises ServiceError (`server_answer_too_large`,
         `server_answer_invalid`)."""
         self._total += len(chunk)
-        if self._total > _MOST_STREAM_BYTES:
-            raise _too_long("stream of events", _MOST_STREAM_BYTES)
+        if self._total > self._most_bytes:
+            raise _too_long("stream of events", self._most_bytes)
         frames = []
         for line in self._lines(chunk):
             frame = self._take(line)

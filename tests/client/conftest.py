@@ -7,6 +7,7 @@ lie, streams that break when told to) comes from `fake_service`.
 import asyncio
 import contextlib
 import inspect
+import itertools
 import tempfile
 import threading
 import time
@@ -129,8 +130,25 @@ def service():
         yield url
 
 
-@pytest.fixture
-def held():
-    """(address, executor) of a service whose solves a test moves."""
+@pytest.fixture(scope="session")
+def _held():
     with running_service(HeldExecutor) as found:
         yield found
+
+
+@pytest.fixture
+def held(_held):
+    """(address, executor) of a service whose solves a test moves; `submitted` is the test's own."""
+    _, executor = _held
+    executor.submitted.clear()
+    executor.stopped.clear()
+    return _held
+
+
+_budgets = itertools.count(32768, -1)
+
+
+@pytest.fixture
+def request_new(graph):
+    """A request that no other test asks: equal ones share a solve."""
+    return request_for(graph, ram_bytes=next(_budgets))
