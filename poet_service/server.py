@@ -8,6 +8,7 @@ that cannot start says why as an error of the tree, once.
 from __future__ import annotations
 
 import contextlib
+import gc
 import ipaddress
 import resource
 import signal
@@ -108,6 +109,10 @@ class _Server(uvicorn.Server):
         """As uvicorn's, which returns once the application has started."""
         await super().startup(sockets)
         if self.started:
+            # What was imported stays: no full collection, which stops every answer meanwhile, need
+            # look through it again.
+            gc.collect()
+            gc.freeze()
             self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
