@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 # What a POST waits for the queue while the database is away; then the solve is the Reconciler's.
 PATIENCE_SECONDS = 1.0
-# Passes that a silence must last before a worker counts as lost.
-SETTLING_PASSES = 2
 
 
 class ProcrastinateExecutor:
@@ -93,5 +91,11 @@ def make_reconciler(store: Solves, queue: SolveQueue, settings: Settings) -> Rec
         store,
         queue,
         lost_seconds=settings.worker_lost_seconds,
-        settle_seconds=SETTLING_PASSES * settings.reconcile_seconds,
+        settle_seconds=settle_seconds(settings),
     )
+
+
+def settle_seconds(settings: Settings) -> float:
+    """How long a silence must last before it is believed: two looks and two heartbeats, so that a
+    clock that jumped, or an outage, is followed by a heartbeat first."""
+    return 2 * max(settings.reconcile_seconds, settings.worker_heartbeat_seconds)

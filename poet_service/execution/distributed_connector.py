@@ -11,6 +11,10 @@ safe for each query that procrastinate has:
     fetch                                a job whose fetch was answered by a lost connection is "doing"
                                          under a worker that does not know it: SolveWorker gives such
                                          jobs back
+
+A heartbeat is asked for again whatever the database says (read-only for a moment, while another
+server takes over): procrastinate does not notice when its task of heartbeats has died, and a worker
+without heartbeats takes jobs and loses them.
 """
 
 from __future__ import annotations
@@ -106,7 +110,7 @@ class PatientConnector(PsycopgConnector):
             try:
                 return await ask(query, **arguments)
             except ConnectorException as error:
-                if not is_outage(error):
+                if not (is_outage(error) or query == sql.queries["update_heartbeat"]):
                     raise
                 left_seconds = deadline - asyncio.get_running_loop().time()
                 if self._in_a_hurry.is_set() or left_seconds <= 0:

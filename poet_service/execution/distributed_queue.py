@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from procrastinate import App
-from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
+from procrastinate.exceptions import AlreadyEnqueued, ProcrastinateException
 from procrastinate.jobs import Job, Status
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -57,7 +57,7 @@ class SolveQueue:
 
         try:
             await self.app.open_async()
-        except (psycopg.Error, ConnectorException) as error:
+        except (psycopg.Error, ProcrastinateException) as error:
             raise queue_unavailable(error) from error
 
     async def close(self) -> None:
@@ -72,7 +72,7 @@ class SolveQueue:
             await job.defer_async(**{ARGUMENT: solve_id})
         except AlreadyEnqueued:
             return False
-        except ConnectorException as error:
+        except ProcrastinateException as error:
             raise queue_unavailable(error) from error
         return True
 
@@ -86,7 +86,7 @@ class SolveQueue:
                 )
             }
             listed = await self.app.job_manager.list_jobs_async(queue=QUEUE)
-        except ConnectorException as error:
+        except ProcrastinateException as error:
             raise queue_unavailable(error) from error
         return [_queued(job, stalled) for job in listed if job.status in _ALIVE]
 
@@ -96,14 +96,14 @@ class SolveQueue:
             await self.app.job_manager.finish_job_by_id_async(
                 job_id=job_id, status=Status.ABORTED, delete_job=True
             )
-        except ConnectorException as error:
+        except ProcrastinateException as error:
             raise queue_unavailable(error) from error
 
     async def forget_workers(self, silent_seconds: float) -> None:
         """Delete procrastinate's rows of workers that have been silent for so long."""
         try:
             await self.app.job_manager.prune_stalled_workers(silent_seconds)
-        except ConnectorException as error:
+        except ProcrastinateException as error:
             raise queue_unavailable(error) from error
 
 

@@ -22,7 +22,7 @@ from procrastinate.exceptions import ProcrastinateException
 from procrastinate.worker import Worker
 
 from poet_core.errors import ServiceError
-from poet_service.execution.distributed import SETTLING_PASSES, make_reconciler
+from poet_service.execution.distributed import make_reconciler, settle_seconds
 from poet_service.execution.distributed_connector import LONGEST_PAUSE_SECONDS
 from poet_service.execution.distributed_queue import QUEUE, TASK, SolveQueue
 from poet_service.execution.distributed_reconcile import (
@@ -162,9 +162,7 @@ class SolveWorker:
     async def _give_back_forgotten(self) -> None:
         """Release jobs that are ours in the queue and unknown here: the answer to their fetch was
         lost."""
-        silences: Silences[int] = Silences(
-            SETTLING_PASSES * self._settings.reconcile_seconds, time.monotonic
-        )
+        silences: Silences[int] = Silences(settle_seconds(self._settings), time.monotonic)
         while True:
             await asyncio.sleep(self._settings.reconcile_seconds)
             worker_id = self._worker.worker_id if self._worker is not None else None

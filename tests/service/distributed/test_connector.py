@@ -77,6 +77,20 @@ def test_what_the_database_refuses_is_not_asked_again(
     assert database.asked == 1
 
 
+def test_a_heartbeat_is_repeated_whatever_the_database_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """During a failover a server may be read-only; without heartbeats the worker would be lost."""
+    read_only = caused_by(psycopg.errors.ReadOnlySqlTransaction("read-only"))
+    database = Database(monkeypatch, read_only, read_only)
+    asyncio.run(connector().execute_query_async(sql.queries["update_heartbeat"], worker_id=1))
+    assert database.asked == 3
+
+    Database(monkeypatch, read_only)
+    with pytest.raises(ConnectorException):
+        asyncio.run(connector().execute_query_one_async(sql.queries["fetch_job"], worker_id=1))
+
+
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     database = Database(monkeypatch, *[AWAY] * 10_000)
     with pytest.raises(ConnectorException):
