@@ -43,7 +43,7 @@ def read_asked(body: bytes, settings: Settings) -> Asked:
         request=request,
         problem=problem,
         document=canonical_request(request),
-        warm_start=None if start is None else _read_start(start, request, settings),
+        warm_start=None if start is None else read_start(start, request, settings),
     )
 
 
@@ -73,7 +73,7 @@ def read_plan_member(document: Any, path: str, settings: Settings) -> Plan:
     return plan_from_document(document, settings.limits, path)
 
 
-def _read_start(document: Any, request: PlanRequest, settings: Settings) -> bytes:
+def read_start(document: Any, request: PlanRequest, settings: Settings) -> bytes:
     """The canonical text of a plan to start from: one for this very graph that the judge accepts
     under the budget that it was made for, which may be another than the request's."""
     plan = read_plan_member(document, "$.warm_start", settings)

@@ -17,7 +17,12 @@ from poet_core.plan import HoldsFor, Plan, Problem
 from poet_core.plan_request import PlanRequest
 from poet_core.simulate import Judgement, simulate
 from poet_core.summary import summarize
-from poet_service.jobs.asked import read_members, read_plan_member, read_plan_request
+from poet_service.jobs.asked import (
+    read_members,
+    read_plan_member,
+    read_plan_request,
+    read_start,
+)
 from poet_service.problems import error_document
 from poet_service.settings import Settings
 
@@ -31,8 +36,10 @@ def examine(body: bytes, settings: Settings) -> dict[str, Any]:
     does, but for a budget that cannot be met, which is told.
     """
     members = read_members(body, settings)
-    members.pop("warm_start", None)
+    start = members.pop("warm_start", None)
     request = read_plan_request(members, settings)
+    if start is not None:
+        read_start(start, request, settings)
     problem = request.stated_problem()
     graph, budget, costs = problem.graph, problem.budget, problem.costs
     keep = judge_keep_everything(

@@ -17,6 +17,7 @@ from poet_service.openapi.replies import (
     json_reply,
     links,
     location,
+    problem,
 )
 from poet_service.openapi.replies import (
     EVENTS as EVENT_STREAM,
@@ -51,7 +52,12 @@ SUBMIT: dict[str, Any] = _ONE | {
 LIST: dict[str, Any] = _ONE | {
     "operation_id": "listJobs",
     "summary": "This token's jobs, newest first, without their plans",
-    "responses": {200: json_reply("A page", "JobList"), 422: PARAMETER, **ALWAYS},
+    "responses": {
+        200: json_reply("A page", "JobList"),
+        404: problem("The job to begin after does not exist any more"),
+        422: PARAMETER,
+        **ALWAYS,
+    },
 }
 VALIDATE: dict[str, Any] = _ONE | {
     "operation_id": "validatePlan",

@@ -77,6 +77,6 @@ PARAMETER = problem("A parameter that makes no sense")
 NO_PLAN = problem("The job has no plan (yet)")
 EVENTS: dict[str, Any] = {
     "description": "Server-sent events until the job has ended; a comment now and then meanwhile.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"text/event-stream": {"schema": ref("Event")}},
 }
 GONE: dict[str, Any] = {"description": "Erased"}

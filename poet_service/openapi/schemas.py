@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from poet_core.devices import device_names
 from poet_core.plan_request import PlannerChoice
-from poet_service.jobs.records import JobKind
+from poet_service.jobs.records import EventKind, JobKind
 from poet_service.jobs.states import SolveState
 from poet_service.openapi.documents import (
     Schema,
@@ -55,6 +56,7 @@ def components(settings: Settings) -> dict[str, Schema]:
         "Log": _answer({"text": {"type": "string"}, "next_offset": integer(), "done": boolean()}),
         "Examination": _examination(),
         "Verdict": _verdict(),
+        "Event": _event(),
         "Devices": _answer({"devices": {"type": "array", "items": ref("Device")}}),
         "Status": _answer({"status": {"type": "string"}}),
         "Problem": _problem(),
@@ -110,7 +112,7 @@ def _planner(settings: Settings) -> Schema:
 
 def _common(settings: Settings) -> tuple[dict[str, Schema], dict[str, Schema]]:
     allowed = {name: optional(boolean()) for name in ("page", "rematerialize", "reorder")}
-    device = {"type": "string", "maxLength": 1000, "description": "a name of GET /v1/devices"}
+    device = {"enum": list(device_names()), "description": "a name of GET /v1/devices"}
     return (
         {"graph": ref("Graph"), "device": {"anyOf": [device, ref("Device")]}},
         {
@@ -210,6 +212,12 @@ def _frontier_job() -> Schema:
             "points": {"type": "array", "items": point},
         }
     )
+
+
+def _event() -> Schema:
+    kinds = [*(str(kind) for kind in EventKind), "point"]
+    data = {"type": "string", "description": "a JSON object"}
+    return _answer({"event": {"enum": kinds}, "data": data}, {"id": {"type": "string"}})
 
 
 def _examination() -> Schema:

@@ -38,10 +38,15 @@ IdempotencyKey = Annotated[
     ),
 ]
 Discard = Annotated[bool, Query(description="Erase the job instead of keeping what it has.")]
+_EVENT_ID = "^([0-9a-z]{1,15}(-[0-9a-z]{1,15})*)?$"
 LastEventId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="Resume after this event.")
+    str | None,
+    Header(alias="Last-Event-ID", pattern=_EVENT_ID, description="Resume after this event."),
 ]
-After = Annotated[str | None, Query(description="The same, for clients that cannot set headers.")]
+After = Annotated[
+    str | None,
+    Query(pattern=_EVENT_ID, description="The same, for clients that cannot set headers."),
+]
 
 
 def caller_of(request: Request) -> Caller:

@@ -38,6 +38,14 @@ def test_a_budget_that_cannot_be_met_is_an_answer(client, request_body, budget, 
     assert known["floor_bytes"] == 3 * 4096
 
 
+def test_a_plan_to_start_from_is_looked_at_too(client, request_body, plan):
+    good = client.post("/v1/plans:validate", json=request_body | {"warm_start": plan})
+    assert good.json()["fits"] is True
+    other = plan | {"graph_sha256": "0" * 64}
+    response = client.post("/v1/plans:validate", json=request_body | {"warm_start": other})
+    check_problem(response, 422, "plan_for_other_graph")
+
+
 def test_a_request_without_sense_is_none(client, request_body):
     response = client.post("/v1/plans:validate", json=request_body | {"device": "nothing"})
     check_problem(response, 422, "unknown_device")
