@@ -53,7 +53,6 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "host_not_allowed": 421,
     "idempotency_conflict": 422,
     "parameter_invalid": 422,
-    "none_in_this_model": 422,  # more time would not change it
     "busy": 429,
     "queue_full": 429,
     "too_many_jobs": 429,
@@ -67,7 +66,6 @@ STATUS_OF_CODE: Mapping[str, int] = {
     "storage_full": 503,
     "storage_read_only": 503,
     "not_ready": 503,
-    "shutting_down": 503,
 }
 _CHALLENGES: Mapping[str, str] = {
     "token_missing": 'Bearer realm="poet"',

@@ -72,8 +72,8 @@ class JudgedPlans:
 
     def __init__(self, store: Store, *, most_bytes: int) -> None:
         self._store = store
-        self._answers: Remembered[object, Answer] = Remembered(most=most_bytes)
-        self._plans: Remembered[object, Plan] = Remembered(most=most_bytes)
+        self._answers: Remembered[object, Answer] = Remembered(most=most_bytes * 3 // 4)
+        self._plans: Remembered[object, Plan] = Remembered(most=most_bytes // 4)
 
     def known(self, solve: SolveRecord) -> Answer | None:
         """The answer of a solve if it is remembered; never blocks."""
