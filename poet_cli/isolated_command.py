@@ -62,10 +62,13 @@ def _as_asked(
 
     program = trace(*made, measure_seconds=is_measured(how), name=name)
 
+    planner = how.get("planner")
+
     def planned(cancel: threading.Event) -> Plan:
         source = PlanSource(
             device=how.get("device"), ram=how["ram"], plan=how.get("plan"),
-            planner=how.get("planner") or CancellablePlanner(cancel), time_ratio=None,
+            planner=planner.until(cancel) if planner else CancellablePlanner(cancel),
+            time_ratio=None,
             objective=Objective.ENERGY, allowed=None, flash_write_bytes=None,
             wall_seconds=wall_seconds,
         )  # fmt: skip

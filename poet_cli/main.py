@@ -22,13 +22,16 @@ from poet_cli.commands import (
     addresses,
     devices,
     frontier,
+    jobs,
     least_ram,
     plan,
     serve,
     show,
+    tokens,
     trace,
     train,
     verify,
+    worker,
 )
 from poet_cli.output import print_json, safe
 from poet_core.errors import (
@@ -94,6 +97,9 @@ for _command in (
     train.train,
     devices.devices,
     serve.serve,
+    jobs.jobs,
+    tokens.tokens,
+    worker.worker,
 ):
     cli.add_command(_command)
 

@@ -1,4 +1,4 @@
-"""PlannerClient: `plan()` posts a problem, and returns a plan that was judged here.
+"""PlannerClient: plans from a service, judged here.
 
 The server is not trusted. The device's profile and every limit are resolved here and sent as
 figures; the answer must be a plan for exactly this problem, within bounds on bytes and
@@ -7,78 +7,79 @@ instructions, and pass the judge against this very graph. Otherwise nothing is r
 
 from __future__ import annotations
 
-from poet_client.transport import Reply, Transport
-from poet_core.baseline import judge_keep_everything
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, TypeVar, Unpack
+
+import httpx
+
+from poet_client import questions
+from poet_client.asking import PlanArguments, asking_of, new_key
+from poet_client.frontier_flows import PlannedPoint, swept
+from poet_client.handles import PointCollector, ProgressTeller
+from poet_client.job import FrontierJob, Job
+from poet_client.job_list import JobPage, job_page
+from poet_client.judging import with_figures
+from poet_client.questions import Validation, Verdict
+from poet_client.retrying import RetryPolicy
+from poet_client.transport import Conversation
+from poet_client.views import JobProgress
+from poet_client.wire import Flow
+from poet_client.wire_http import client_options
 from poet_core.device import DeviceProfile
-from poet_core.documents import DEFAULT_LIMITS, Limits, canonical_json, parse_json
-from poet_core.errors import (
-    BudgetError,
-    DeviceError,
-    DocumentError,
-    GraphError,
-    PlanError,
-    PlanningError,
-    PoetError,
-    ServiceError,
-    UsageError,
-)
 from poet_core.graph import TrainingGraph
-from poet_core.plan import Allowed, Objective, Plan, Problem
-from poet_core.plan_document import plan_from_document
-from poet_core.plan_request import (
-    DEFAULT_PATIENCE_SECONDS,
-    DEFAULT_WALL_SECONDS,
-    FLASH_WRITES_OF_PEAK,
-    BackendChoice,
-    PlannerChoice,
-    PlanRequest,
-    request_to_document,
-)
-from poet_core.text import printable
-from poet_core.verify import verify
+from poet_core.plan import Plan
+from poet_core.plan_request import PlanRequest
 
-# What a server answers beside the solving itself: reading, judging, sending.
-_OVERHEAD_SECONDS = 30.0
-# An instruction takes at most about 45 bytes, an op's or storage's costs about 150.
-_BYTES_PER_INSTRUCTION = 64
-_BYTES_PER_ITEM = 512
-
-_ERRORS: dict[str, type[PoetError]] = {
-    "document": DocumentError,
-    "graph": GraphError,
-    "device": DeviceError,
-    "budget": BudgetError,
-    "usage": UsageError,
-    "planning": PlanningError,
-}
+_Value = TypeVar("_Value")
 
 
 class PlannerClient:
-    """A planning service at `url` (http or https). `timeout` bounds a whole request in seconds;
-    None: the planning time asked for, and some."""
+    """A planning service at `url` (http or https).
 
-    def __init__(self, url: str, *, timeout: float | None = None) -> None:
-        self._transport = Transport(url)
-        self._timeout = timeout
+    `timeout` bounds a plan in seconds, its turn in the queue included; None: the planning time asked
+    for, and ten minutes more. `token` (or POET_TOKEN, or the file that POET_TOKEN_FILE names) goes
+    to this origin alone, and not unencrypted to another machine unless `allow_insecure`. Connections
+    are kept inside a `with` block, and made for each call without one. Raises UsageError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float | None = None,
+        token: str | None = None,
+        allow_insecure: bool = False,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        self._asking = asking_of(
+            url, timeout=timeout, token=token, allow_insecure=allow_insecure, retry=retry
+        )
+        self._http: httpx.Client | None = None
+
+    def __repr__(self) -> str:
+        return f"PlannerClient({self._asking.address.shown!r})"
+
+    def __enter__(self) -> PlannerClient:
+        self._http = self._connections()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        http, self._http = self._http, None
+        if http is not None:
+            http.close()
 
     def plan(
         self,
         graph: TrainingGraph,
         *,
-        device: str | DeviceProfile,
-        ram_bytes: int,
-        time_ratio: float | None = None,
-        step_seconds: float | None = None,
-        energy_ratio: float | None = None,
-        energy_joules: float | None = None,
-        flash_bytes: int | None = None,
-        flash_write_bytes: int | None = None,
-        objective: Objective = Objective.ENERGY,
-        allowed: Allowed | None = None,
-        backend: BackendChoice = "auto",
-        planner: PlannerChoice = "portfolio",
-        wall_seconds: float = DEFAULT_WALL_SECONDS,
-        patience_seconds: float = DEFAULT_PATIENCE_SECONDS,
+        on_progress: Callable[[JobProgress], object] | None = None,
+        **asked: Unpack[PlanArguments],
     ) -> Plan:
         """A plan for `graph` that the judge accepts here. See PlanRequest for the arguments.
 
@@ -86,148 +87,95 @@ class PlannerClient:
         (unreachable, or an answer that is none), PlanError (the judge refuses the server's plan),
         and what the server refuses, as the same error that planning here would raise.
         """
-        request = PlanRequest(
-            graph=graph,
-            device=device,
-            ram_bytes=ram_bytes,
-            time_ratio=time_ratio,
-            step_seconds=step_seconds,
-            energy_ratio=energy_ratio,
-            energy_joules=energy_joules,
-            flash_bytes=flash_bytes,
-            flash_write_bytes=flash_write_bytes,
-            objective=objective,
-            allowed=allowed or Allowed(),
-            backend=backend,
-            planner=planner,
-            wall_seconds=wall_seconds,
-            patience_seconds=patience_seconds,
-        )
-        return self.answer(request)
+        return self.answer(PlanRequest(graph=graph, **asked), on_progress=on_progress)
 
-    def answer(self, request: PlanRequest) -> Plan:
+    def answer(
+        self,
+        request: PlanRequest,
+        *,
+        on_progress: Callable[[JobProgress], object] | None = None,
+    ) -> Plan:
         """The same for a whole request."""
-        request = _with_figures(request)
-        problem = request.problem()
-        reply = self._transport.post(
-            "/v1/plans",
-            canonical_json(request_to_document(request)),
-            most_bytes=_most_reply_bytes(request.graph),
-            timeout_seconds=self._timeout or request.wall_seconds + _OVERHEAD_SECONDS,
-        )
-        if reply.status != 200:
-            raise _refusal(reply)
-        plan = _read_plan(reply, request.graph)
-        _check_same_problem(plan, problem)
-        verify(request.graph, plan)
-        return plan
+        flow = self._asking.plan(request, listening=on_progress is not None)
+        return self.run(flow, ProgressTeller(on_progress))
+
+    def submit(
+        self,
+        request: PlanRequest,
+        *,
+        warm_start: Plan | None = None,
+        on_progress: Callable[[JobProgress], object] | None = None,
+    ) -> Job:
+        """A job for the request, begun from `warm_start` where that is a plan for the same graph;
+        `on_progress` hears that a busy service is asked again. Raises as `plan`."""
+        flow = self._asking.submit(request, warm_start)
+        return Job(self, self.run(flow, ProgressTeller(on_progress)))
+
+    def job(self, job_id: str, request: PlanRequest | None = None) -> Job:
+        """A handle of a job that is there. Without its request nothing can be judged here. Raises
+        UsageError (`job_id_invalid`); asks no server."""
+        figures = None if request is None else with_figures(request)
+        return Job(self, self._asking.job(job_id, figures))
+
+    def jobs(self, *, limit: int = 50, before: str | None = None) -> JobPage:
+        """The caller's jobs, newest first."""
+        return self.run(job_page(limit, before, self._asking.terms, self._asking.soon()))
+
+    def frontier(
+        self,
+        request: PlanRequest,
+        ram_bytes: Sequence[int],
+        *,
+        on_point: Callable[[PlannedPoint], object] | None = None,
+    ) -> tuple[PlannedPoint, ...]:
+        """Plans within each of these RAM budgets, judged here, loosest first; `on_point` hears of
+        each as it ends. The request's own RAM budget is any that can be met. Raises as `plan`."""
+        sweep, collector = self._asking.sweep(request, ram_bytes), PointCollector(on_point)
+        ends = self._asking.sweep_ends(sweep)
+        self.run(swept(sweep, new_key(), self._asking.terms, ends), collector)
+        return collector.points()
+
+    def submit_frontier(self, request: PlanRequest, ram_bytes: Sequence[int]) -> FrontierJob:
+        """A job for these RAM budgets. Raises UsageError (`points_invalid`)."""
+        sweep = self._asking.sweep(request, ram_bytes)
+        return FrontierJob(self, self.run(self._asking.submit_frontier(sweep)))
+
+    def frontier_job(self, job_id: str) -> FrontierJob:
+        """A handle of a frontier that is there: to look at it and to stop it. Raises UsageError
+        (`job_id_invalid`); asks no server."""
+        return FrontierJob(self, self._asking.frontier(job_id, None))
+
+    def devices(self) -> tuple[DeviceProfile, ...]:
+        """The profiles that the server knows."""
+        return self.run(questions.devices(self._asking.terms, self._asking.soon()))
+
+    def validate(self, request: PlanRequest) -> Validation:
+        """Sizes, floor and bounds of a request, as the server finds them, without a solve."""
+        return self.run(questions.validate(request, self._asking.terms, self._asking.soon()))
+
+    def verify(self, request: PlanRequest, plan: Plan) -> Verdict:
+        """What the judge at the server says of a plan for the request."""
+        return self.run(questions.verify(request, plan, self._asking.terms, self._asking.soon()))
+
+    def run(self, flow: Flow[_Value], heard: Callable[[Any], object] | None = None) -> _Value:
+        """Does the work of a flow (`poet_client.wire`); `heard` gets what it emits."""
+        heard = heard or _nobody
+        if self._http is not None:
+            return Conversation(self._asking.address, self._http).run(flow, heard)
+        with self._connections() as http:
+            return Conversation(self._asking.address, http).run(flow, heard)
+
+    def iterate(self, flow: Flow[None]) -> Iterator[Any]:
+        """The same, one emitted value after the other."""
+        if self._http is not None:
+            yield from Conversation(self._asking.address, self._http).iterate(flow)
+            return
+        with self._connections() as http:
+            yield from Conversation(self._asking.address, http).iterate(flow)
+
+    def _connections(self) -> httpx.Client:
+        return httpx.Client(**client_options(self._asking.address))
 
 
-def _with_figures(request: PlanRequest) -> PlanRequest:
-    """The request with the profile and absolute limits in place of names and ratios, so that what
-    the server must answer is decided here."""
-    budget = request.problem().budget
-    writes = budget.flash_write_bytes
-    if writes is None:
-        writes = FLASH_WRITES_OF_PEAK * _keep_everything_bytes(request)
-    return PlanRequest(
-        graph=request.graph,
-        device=request.profile,
-        ram_bytes=request.ram_bytes,
-        step_seconds=budget.step_seconds,
-        energy_joules=budget.energy_joules,
-        flash_bytes=budget.flash_bytes,
-        flash_write_bytes=writes,
-        objective=request.objective,
-        allowed=request.allowed,
-        backend=request.backend,
-        planner=request.planner,
-        wall_seconds=request.wall_seconds,
-        patience_seconds=request.patience_seconds,
-    )
-
-
-def _keep_everything_bytes(request: PlanRequest) -> int:
-    problem = request.problem()
-    return judge_keep_everything(
-        request.graph,
-        problem.costs,
-        reserved_bytes=problem.budget.reserved_bytes,
-        alignment_bytes=problem.budget.alignment_bytes,
-    ).peak_bytes
-
-
-def _most_reply_bytes(graph: TrainingGraph) -> int:
-    items = len(graph.ops) + len(graph.storages)
-    most = 64 * len(graph.ops) * _BYTES_PER_INSTRUCTION + items * _BYTES_PER_ITEM
-    return min(DEFAULT_LIMITS.document_bytes, most + 2**20)
-
-
-def _read_plan(reply: Reply, graph: TrainingGraph) -> Plan:
-    limits = Limits(
-        document_bytes=DEFAULT_LIMITS.document_bytes,
-        ops=len(graph.ops),  # instructions are bounded by 64 an op
-        storages=len(graph.storages),
-    )
-    try:
-        document = parse_json(reply.body, limits)
-        if not isinstance(document, dict) or "plan" not in document:
-            raise ServiceError(
-                "The server's answer holds no plan.",
-                code="server_answer_invalid",
-                hint="Is this address a planning service?",
-            )
-        return plan_from_document(document["plan"], limits, "$.plan")
-    except DocumentError as error:
-        raise ServiceError(
-            f"The server's answer is no plan: {error.message}",
-            code="server_answer_invalid",
-            hint="Is this address a planning service of the same version?",
-            details={"document_code": error.code},
-        ) from error
-
-
-def _check_same_problem(plan: Plan, problem: Problem) -> None:
-    pairs = {
-        "budget": (plan.budget, problem.budget),
-        "costs": (plan.costs, problem.costs),
-        "device": (plan.device_name, problem.device_name),
-        "objective": (plan.objective, problem.objective),
-        "allowed": (plan.allowed, problem.allowed),
-    }
-    for part, (answered, asked) in pairs.items():
-        if answered != asked:
-            raise PlanError(
-                f"The server's plan has another {part} than was asked for.",
-                code="plan_for_other_problem",
-                hint="Plan locally, or use another server.",
-                details={"part": part},
-            )
-
-
-def _refusal(reply: Reply) -> PoetError:
-    """The server's refusal as the error that planning here would raise; its words made safe."""
-    try:
-        document = parse_json(reply.body, Limits(document_bytes=2**20, depth=4))
-    except DocumentError:
-        document = None
-    if not isinstance(document, dict) or not isinstance(document.get("code"), str):
-        return ServiceError(
-            f"The server answered with status {reply.status} and no reason.",
-            code="server_answer_invalid",
-            hint="Is this address a planning service?",
-            details={"status": reply.status},
-        )
-    known = {"code", "detail", "hint", "kind", "title", "type"}
-    details = {
-        printable(key, 40): printable(value, 200) if isinstance(value, str) else value
-        for key, value in list(document.items())[:32]
-        if key not in known and (value is None or isinstance(value, str | int | float | bool))
-    }
-    error_type = _ERRORS.get(str(document.get("kind")), ServiceError)
-    return error_type(
-        printable(str(document.get("detail", "")), 600),
-        code=printable(document["code"], 60),
-        hint=printable(str(document.get("hint", "")), 300),
-        details=details,
-    )
+def _nobody(_: Any) -> None:
+    pass

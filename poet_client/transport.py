@@ -1,118 +1,134 @@
-"""One POST to a server that may be absent, slow or hostile.
+"""Flows over httpx, synchronously. Server and network may be absent, slow or hostile.
 
-The reply is bounded in bytes and in time, never decompressed, and a redirect is not followed.
+Every answer is bounded in bytes and in time, never decompressed, and a redirect is not followed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import httpx
 
-from poet_core.errors import ServiceError, UsageError
-from poet_core.text import printable
+from poet_client import faults
+from poet_client.address import Address
+from poet_client.wire import Close, Effect, Emit, Flow, Open, Pause, Read, Reply, Send
+from poet_client.wire_http import FAULTS, Body, arguments, media_type
 
-_CONNECT_SECONDS = 10.0
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """Status and body."""
-
-    status: int
-    body: bytes
+_Value = TypeVar("_Value")
 
 
-class Transport:
-    """The base address of a service. Raises UsageError (`server_invalid`) where it is none."""
+class Conversation:
+    """One flow at work, over connections that others may share."""
 
-    def __init__(self, url: str) -> None:
-        self._url = _checked(url)
-        self._loopback = urlsplit(self._url).hostname in _LOOPBACK
+    def __init__(self, address: Address, client: httpx.Client) -> None:
+        self._address, self._client = address, client
+        self._stream: httpx.Response | None = None
+        self._chunks: Iterator[bytes] = iter(())
 
-    def post(self, path: str, body: bytes, *, most_bytes: int, timeout_seconds: float) -> Reply:
-        """Post JSON. Raises ServiceError; a status that is no success is the caller's to read."""
-        deadline = time.monotonic() + timeout_seconds
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json, application/problem+json",
-            "Accept-Encoding": "identity",
-        }
-        timeout = httpx.Timeout(timeout_seconds, connect=min(_CONNECT_SECONDS, timeout_seconds))
+    def run(self, flow: Flow[_Value], heard: Callable[[Any], object]) -> _Value:
+        """What the flow returns; `heard` gets what it emits."""
+        outcome: Any = None
+        error: BaseException | None = None
         try:
-            with (
-                # A proxy for the outside world has no business with this machine's own service.
-                httpx.Client(
-                    timeout=timeout, follow_redirects=False, trust_env=not self._loopback
-                ) as client,
-                client.stream("POST", self._url + path, content=body, headers=headers) as response,
-            ):
-                return self._read(response, most_bytes, deadline)
-        except httpx.TimeoutException as error:
-            raise self._too_slow(timeout_seconds) from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServiceError(
-                f"The planning service at {self._shown} cannot be reached "
-                f"({type(error).__name__}).",
-                code="server_unreachable",
-                hint="Start one with `poet serve`, check the address, or plan locally.",
-            ) from error
+            while True:
+                try:
+                    effect = flow.send(outcome) if error is None else flow.throw(error)
+                except StopIteration as done:
+                    result: _Value = done.value
+                    return result
+                outcome, error = None, None
+                try:
+                    if isinstance(effect, Emit):
+                        heard(effect.value)
+                    else:
+                        outcome = self._perform(effect)
+                except BaseException as caught:  # noqa: BLE001  The flow raises it again, or knows better.
+                    error = caught
+        finally:
+            self._end(flow)
 
-    def _read(self, response: httpx.Response, most_bytes: int, deadline: float) -> Reply:
-        if 300 <= response.status_code < 400:
-            raise ServiceError(
-                f"The server at {self._shown} redirects elsewhere, which is not followed.",
-                code="server_redirects",
-                hint="Give the address of the service itself.",
-            )
-        if response.headers.get("content-encoding", "identity").lower() != "identity":
-            raise ServiceError(
-                f"The server at {self._shown} sent a compressed answer that nobody asked for.",
-                code="server_answer_invalid",
-                hint="Is this address a planning service?",
-            )
-        body = bytearray()
+    def iterate(self, flow: Flow[None]) -> Iterator[Any]:
+        """What the flow emits, one by one."""
+        outcome: Any = None
+        error: BaseException | None = None
+        try:
+            while True:
+                try:
+                    effect = flow.send(outcome) if error is None else flow.throw(error)
+                except StopIteration:
+                    return
+                outcome, error = None, None
+                if isinstance(effect, Emit):
+                    yield effect.value
+                    continue
+                try:
+                    outcome = self._perform(effect)
+                except BaseException as caught:  # noqa: BLE001  As above.
+                    error = caught
+        finally:
+            self._end(flow)
+
+    def _end(self, flow: Flow[Any]) -> None:
+        flow.close()
+        self._close_stream()
+
+    def _perform(self, effect: Effect) -> Any:
+        if isinstance(effect, Send):
+            return self._send(effect)
+        if isinstance(effect, Open):
+            return self._open(effect)
+        if isinstance(effect, Read):
+            return self._read()
+        if isinstance(effect, Close):
+            return self._close_stream()
+        assert isinstance(effect, Pause)
+        return time.sleep(effect.seconds)
+
+    def _send(self, effect: Send) -> Reply:
+        ends, request = time.monotonic() + effect.timeout_seconds, effect.request
+        built = arguments(self._address, request, effect.timeout_seconds)
+        try:
+            with self._client.stream(**built) as response:
+                return self._whole(response, request.most_bytes, ends)
+        except FAULTS as error:
+            raise faults.of_exchange(self._address, error, effect.timeout_seconds) from error
+
+    def _whole(self, response: httpx.Response, most_bytes: int, ends: float) -> Reply:
+        body = Body(self._address, response, most_bytes, ends)
         for chunk in response.iter_raw():
-            body += chunk
-            if len(body) > most_bytes:
-                raise ServiceError(
-                    f"The server's answer is longer than {most_bytes} bytes, more than any plan "
-                    "for this graph.",
-                    code="server_answer_too_large",
-                    hint="Plan locally, or use another server.",
-                )
-            if time.monotonic() > deadline:
-                raise self._too_slow(0.0)
-        return Reply(status=response.status_code, body=bytes(body))
+            body.add(chunk)
+        return body.reply()
 
-    def _too_slow(self, seconds: float) -> ServiceError:
-        within = f" within {seconds:g} seconds" if seconds else " in time"
-        return ServiceError(
-            f"The planning service at {self._shown} did not answer{within}.",
-            code="server_timeout",
-            hint="Give the solver less time, or the client a longer timeout.",
-        )
+    def _open(self, effect: Open) -> Reply | None:
+        self._close_stream()
+        ends, request = time.monotonic() + effect.timeout_seconds, effect.request
+        built = arguments(self._address, request, effect.timeout_seconds, effect.quiet_seconds)
+        try:
+            response = self._client.send(self._client.build_request(**built), stream=True)
+            self._stream = response
+            if response.status_code == 200 and media_type(response) == "text/event-stream":
+                faults.check_head(self._address, response, request.most_bytes)
+                self._chunks = response.iter_raw()
+                return None
+            reply = self._whole(response, request.most_bytes, ends)
+        except FAULTS as error:
+            self._close_stream()
+            raise faults.of_exchange(self._address, error, effect.timeout_seconds) from error
+        self._close_stream()
+        return reply
 
-    @property
-    def _shown(self) -> str:
-        return printable(self._url, 100)
+    def _read(self) -> bytes:
+        try:
+            return next(self._chunks, b"")
+        except FAULTS as error:
+            self._close_stream()
+            raise faults.of_exchange(self._address, error, 0.0) from error
 
-
-def _checked(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid, parts = False, urlsplit("")
-    if not valid or parts.username or parts.password or parts.query or parts.fragment:
-        got = "one with a user name" if "@" in url else repr(printable(url, 80))  # no secrets back
-        raise UsageError(
-            "Expected a server address such as http://127.0.0.1:8080, without user name or query, "
-            f"got {got}.",
-            code="server_invalid",
-            hint="`poet serve` prints its address.",
-        )
-    return url.rstrip("/")
+    def _close_stream(self) -> None:
+        stream, self._stream, self._chunks = self._stream, None, iter(())
+        if stream is not None:
+            with contextlib.suppress(*FAULTS):
+                stream.close()

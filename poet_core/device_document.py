@@ -75,7 +75,8 @@ def device_from_document(
     values: dict[str, Any] = {name: fields[name].string() for name in sorted(_TEXTS)}
     sources: dict[str, Source] = {}
     for name in VALUE_FIELDS:
-        node = fields.get(name)
+        # null is the same as nothing, and nothing will not do for these
+        node = fields[name] if name in _REQUIRED else fields.get(name)
         if node is None:
             continue
         value, source = _value_and_source(node)

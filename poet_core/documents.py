@@ -43,7 +43,7 @@ def parse_json(text: bytes | str, limits: Limits = DEFAULT_LIMITS) -> Any:
     if len(data) > limits.document_bytes:
         refuse("$", f"at most {limits.document_bytes} bytes", f"{len(data)} bytes",
                code="document_too_large")  # fmt: skip
-    _check_depth(data, limits.depth)
+    _check_depth(data, limits)
     separators = data.count(b",")
     if separators >= limits.values:
         refuse("$", f"at most {limits.values} values", f"{separators} commas",
@@ -90,10 +90,24 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class Node:
     """A value inside a document together with its path; each reader checks and narrows."""
 
-    __slots__ = ("limits", "path", "value")
+    __slots__ = ("_where", "limits", "value")
 
-    def __init__(self, value: Any, path: str = "$", limits: Limits = DEFAULT_LIMITS) -> None:
-        self.value, self.path, self.limits = value, path, limits
+    def __init__(
+        self,
+        value: Any,
+        where: str | tuple[Node, str | int] = "$",
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        """`where`: the path, or the node that holds this one and the field or index in it."""
+        self.value, self._where, self.limits = value, where, limits
+
+    @property
+    def path(self) -> str:
+        """Such as $.graph.ops[3].name; put together only where somebody has to be told."""
+        if isinstance(self._where, str):
+            return self._where
+        above, step = self._where
+        return above.path + (f".{step}" if isinstance(step, str) else f"[{step}]")
 
     def fields(self, required: frozenset[str], optional: frozenset[str] = frozenset()) -> Fields:
         """The object's members; unknown and missing ones are errors (`x` is always allowed)."""
@@ -103,11 +117,11 @@ class Node:
             if key not in required and key not in optional and key != "x":
                 refuse(f"{self.path}.{key}", f"one of {sorted(required | optional)}",
                        "an unknown field", code="unknown_field")  # fmt: skip
-        for key in sorted(required):
-            if key not in self.value:
-                refuse(f"{self.path}.{key}", "a value", "nothing: the field is missing",
-                       code="missing_field")  # fmt: skip
-        return Fields(self.value, self.path, self.limits)
+        if not required <= self.value.keys():
+            missing = min(required - self.value.keys())
+            refuse(f"{self.path}.{missing}", "a value", "nothing: the field is missing",
+                   code="missing_field")  # fmt: skip
+        return Fields(self)
 
     def items(self, most: int) -> Iterator[Node]:
         """The array's items, at most `most` of them."""
@@ -115,10 +129,7 @@ class Node:
             refuse(self.path, "an array", describe(self.value), code="wrong_type")
         if len(self.value) > most:
             refuse(self.path, f"at most {most} items", f"{len(self.value)}", code="limit_exceeded")
-        return (
-            Node(item, f"{self.path}[{index}]", self.limits)
-            for index, item in enumerate(self.value)
-        )
+        return (Node(item, (self, index), self.limits) for index, item in enumerate(self.value))
 
     def integer(self, least: int = 0, most: int = LARGEST_INTEGER) -> int:
         """An integer in [least, most]; true and 1.0 are none."""
@@ -135,7 +146,7 @@ class Node:
             return tuple(item.integer() for item in self.items(most))
         for index, item in enumerate(self.value):
             if type(item) is not int or not 0 <= item <= LARGEST_INTEGER:
-                Node(item, f"{self.path}[{index}]", self.limits).integer()
+                Node(item, (self, index), self.limits).integer()
         return tuple(self.value)
 
     def number(self, least: float = 0.0, most: float = 1e300) -> float:
@@ -178,23 +189,26 @@ class Node:
 class Fields:
     """The members of an object, by name."""
 
-    __slots__ = ("_limits", "_path", "_values")
+    __slots__ = ("_node", "_values")
 
-    def __init__(self, values: dict[str, Any], path: str, limits: Limits) -> None:
-        self._values, self._path, self._limits = values, path, limits
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._values: dict[str, Any] = node.value
 
     def __getitem__(self, name: str) -> Node:
-        return Node(self._values[name], f"{self._path}.{name}", self._limits)
+        return Node(self._values[name], (self._node, name), self._node.limits)
 
     def get(self, name: str) -> Node | None:
         """The member, or None where it is absent or null."""
-        return None if self._values.get(name) is None else self[name]
+        value = self._values.get(name)
+        return None if value is None else Node(value, (self._node, name), self._node.limits)
 
     def check_schema(self, expected: str) -> None:
         """Refuse a document of another kind or version."""
         schema = self["schema"].string()
         if schema != expected:
-            refuse(f"{self._path}.schema", repr(expected), describe(schema), code="wrong_schema")
+            refuse(f"{self._node.path}.schema", repr(expected), describe(schema),
+                   code="wrong_schema")  # fmt: skip
 
 
 def describe(value: Any) -> str:
@@ -212,21 +226,34 @@ def describe(value: Any) -> str:
     return "a value that JSON does not have"
 
 
-# The closing quote is optional: else an unterminated string is scanned again from each quote in it.
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-def _check_depth(data: bytes, most: int) -> None:
-    """Refuse deep nesting before the recursive parser sees it."""
+def _check_depth(data: bytes, limits: Limits) -> None:
+    """Refuse deep nesting before the recursive parser sees it.
+
+    What is no string is every other piece between quotes, once no backslash hides one: of a run of
+    backslashes the first hides the second, so pairs go first. A backslash outside of strings is no
+    JSON, and the parser gets no further than there.
+    """
+    if b"\\" in data:
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    quotes = data.count(b'"')
+    if quotes > 4 * limits.values:  # a name and a string take four
+        refuse("$", f"at most {limits.values} values", f"{quotes} quotes", code="limit_exceeded")
+    brackets = b"".join(data.split(b'"')[::2]).translate(_BRACKETS, _NO_BRACKETS)
+    left = brackets
+    for _ in range(limits.depth):  # each round takes away the innermost level
+        left = left.replace(b"[]", b"")
+    if not left:
+        return
     depth = 0
-    for match in _TOKENS.finditer(data):
-        token = match.group()[:1]
-        if token in b"[{":
-            depth += 1
-            if depth > most:
-                refuse("$", f"at most {most} levels of nesting", "more", code="document_too_deep")
-        elif token in b"]}":
-            depth -= 1
+    for bracket in brackets:  # deep, or not even JSON
+        depth += 1 if bracket == ord("[") else -1
+        if depth > limits.depth:
+            refuse("$", f"at most {limits.depth} levels of nesting", "more",
+                   code="document_too_deep")  # fmt: skip
 
 
 def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
@@ -246,9 +273,10 @@ def _refuse_constant(text: str) -> NoReturn:
 
 
 def _exact_integer(text: str) -> int:
-    if len(text) > 17 or abs(int(text)) > LARGEST_INTEGER:
-        refuse("$", "integers of at most 2^53 - 1", printable(text, 40), code="out_of_range")
-    return int(text)
+    # 2^53 has 16 digits; int() of a very long text is slow.
+    if len(text) < 16 or (len(text) <= 17 and abs(int(text)) <= LARGEST_INTEGER):
+        return int(text)
+    refuse("$", "integers of at most 2^53 - 1", printable(text, 40), code="out_of_range")
 
 
 def _finite_float(text: str) -> float:

@@ -82,7 +82,6 @@ class PlanRequest:
         """The problem that is asked. Raises UsageError, DeviceError, and BudgetError
         (`ram_below_floor`) where no plan can exist."""
         profile = self.profile
-        _check_total(self.graph)
         if self.ram_bytes > profile.ram_bytes:
             raise UsageError(
                 f"The RAM budget of {self.ram_bytes} bytes ({format_bytes(self.ram_bytes)}) is "
@@ -92,9 +91,17 @@ class PlanRequest:
                 hint=f"Give at most {profile.ram_bytes} bytes, or another device.",
                 details={"ram_bytes": self.ram_bytes, "device_ram_bytes": profile.ram_bytes},
             )
-        problem = make_problem(
+        problem = self.stated_problem()
+        check_above_floor(self.graph, problem.budget, paging=self.allowed.page)
+        return problem
+
+    def stated_problem(self) -> Problem:
+        """The problem as it is stated, within what the device has or not, possible or not. Raises
+        UsageError, DeviceError and GraphError where the statement itself makes no sense."""
+        _check_total(self.graph)
+        return make_problem(
             self.graph,
-            profile,
+            self.profile,
             ram_bytes=self.ram_bytes,
             time_ratio=self.time_ratio,
             step_seconds=self.step_seconds,
@@ -105,8 +112,6 @@ class PlanRequest:
             objective=self.objective,
             allowed=self.allowed,
         )
-        check_above_floor(self.graph, problem.budget, paging=self.allowed.page)
-        return problem
 
 
 def _check_total(graph: TrainingGraph) -> None:

@@ -13,10 +13,10 @@ from poet_core.simulate import Judgement, simulate
 _CLAIM_TOLERANCE = 1e-9  # relative; a sum of the same floats in another order stays within it
 
 
-def verify(graph: TrainingGraph, plan: Plan) -> Judgement:
+def verify(graph: TrainingGraph, plan: Plan, known_sha256: str | None = None) -> Judgement:
     """Judge `plan` for `graph`. Raises PlanError: `plan_for_other_graph`, the code of the first
-    broken rule, or `claim_mismatch`."""
-    expected = graph_sha256(graph)
+    broken rule, or `claim_mismatch`. `known_sha256`: the graph's, where the caller has it."""
+    expected = known_sha256 or graph_sha256(graph)
     if plan.graph_sha256 != expected:
         raise PlanError(
             f"The plan is for the graph {plan.graph_sha256[:16]!a}…, this graph is "

@@ -6,12 +6,13 @@ judges what it returns against the step's own graph, device and budget.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from poet_core.baseline import judge_keep_everything, keep_everything
 from poet_core.costs import Costs
-from poet_core.errors import PlanError
+from poet_core.errors import PlanError, ServiceError
 from poet_core.graph import TrainingGraph
 from poet_core.graph_document import graph_sha256
 from poet_core.plan import Budget, Plan, PlannedBy, Problem, Schedule
@@ -49,16 +50,29 @@ class LocalPlanner:
 
 
 class RemotePlanner:
-    """Plans at the service at `url`."""
+    """Plans at the service at `server`: TrainStep(..., planner=RemotePlanner(url, fallback="local")).
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    `fallback="local"`: plans in this process where the service cannot be reached, is out of order or
+    stays busy, with a warning that says so. `client`: more arguments of PlannerClient (token, ...).
+    """
+
+    def __init__(
+        self, server: str, *, fallback: Literal["local"] | None = None, **client: Any
+    ) -> None:
+        self._server, self._fallback, self._client = server, fallback, client
 
     def plan(self, request: PlanRequest) -> Plan:
-        """See `poet_client.PlannerClient`."""
-        from poet_client import PlannerClient
+        """See `poet_client.PlannerClient.answer`."""
+        from poet_client import PlannerClient, is_unavailable
 
-        return PlannerClient(self._url).answer(request)
+        try:
+            return PlannerClient(self._server, **self._client).answer(request)
+        except ServiceError as error:
+            if self._fallback is None or not is_unavailable(error):
+                raise
+            message = f"{error.message} Planning in this process instead."
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return LocalPlanner().plan(request)
 
 
 def planner_of(planner: Planner | str | None) -> Planner:

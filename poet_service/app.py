@@ -1,11 +1,14 @@
-"""create_app: the routes of the planning service.
+"""create_app: the planning service as an ASGI application over a store and an executor.
 
-    POST /v1/plans            graph + device + budget -> 200 {id, plan, summary} or a problem
-    GET  /v1/plans/{id}       the same reply again, while the process remembers it
-    GET  /v1/devices          the shipped devices
-    GET  /v1/devices/{name}   one profile, every number with its source
-    GET  /healthz             {"status": "ok"}
-    GET  /openapi.json        this API, with examples
+    POST   /v1/plans                     200 the stored answer, or 202 a job
+    GET    /v1/plans                     this token's jobs
+    GET    /v1/plans/{id}                the job, its best plan so far; ?wait= for its end
+    GET    /v1/plans/{id}/events         server-sent events; /plan the plan alone; /log?offset=
+    DELETE /v1/plans/{id}                stop and keep; ?discard=true erases
+    POST   /v1/plans:validate, :verify   without a job
+    ...    /v1/frontiers                 several RAM budgets as one job
+    GET    /v1/devices, /v1/devices/{name};  POST /v1/devices:validate
+    GET    /healthz, /readyz, /metrics, /openapi.json
 
 A request is parsed strictly before anything is built, refused at once where no plan can exist, and
 answered only with a plan that the judge accepts.
@@ -13,48 +16,102 @@ answered only with a plan that the judge accepts.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp
+from starlette.routing import Match, Route
+from starlette.types import Receive, Scope, Send
 
-from poet_core.device_document import device_to_document
-from poet_core.devices import device_names, load_device
-from poet_core.documents import parse_json
-from poet_core.errors import DeviceError, PlanError, PoetError, ServiceError
-from poet_core.plan import Plan, Problem
-from poet_core.plan_document import plan_to_document
-from poet_core.plan_request import PlanRequest, request_from_document
-from poet_core.simulate import Judgement
-from poet_core.summary import summarize
-from poet_service import openapi
-from poet_service.body import check_nodes, check_product, read_body
-from poet_service.problems import json_bytes, problem_response
-from poet_service.settings import ServiceSettings
+from poet_core.errors import PlanError, PoetError, ServiceError, UsageError
+from poet_core.text import printable
+from poet_service import logs
+from poet_service.database.store import Store
+from poet_service.execution.executor import Executor
+from poet_service.openapi import TITLE, describe
+from poet_service.problems import problem_response
+from poet_service.routes.devices import add_device_routes
+from poet_service.routes.frontiers import add_frontier_routes
+from poet_service.routes.operations import add_operation_routes
+from poet_service.routes.parts import Parts, assemble
+from poet_service.routes.plans import add_plan_routes
+from poet_service.security.tokens import TokenBook
+from poet_service.settings import Settings
 from poet_service.shields import Shields, internal_failure
-from poet_service.solving import (
-    Gate,
-    Planner,
-    cancelled_with,
-    default_planner,
-    in_thread,
-    solve,
-)
-from poet_service.store import PlanStore, new_id
 
 
-def create_app(
-    *, planner: Planner = default_planner, settings: ServiceSettings | None = None
-) -> ASGIApp:
-    """The application. `planner` finds plans; the default is poet_solvers."""
-    settings = settings or ServiceSettings()
+class Application:
+    """The service as uvicorn calls it."""
+
+    def __init__(self, shields: Shields, parts: Parts) -> None:
+        self._shields, self._parts = shields, parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._shields(scope, receive, send)
+
+    def leave(self) -> None:
+        """The service is about to end: whoever waits is answered now, and streams end."""
+        self._parts.poller.end()
+
+
+def create_app(settings: Settings, *, store: Store, executor: Executor) -> Application:
+    """The application. The executor is started and closed with it; the store stays the caller's."""
+    parts = assemble(settings, store=store, executor=executor)
     # No /docs: its page would load scripts from elsewhere.
-    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, **openapi.DESCRIPTION)
+    app = FastAPI(
+        title=TITLE,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lambda _: _running(parts),
+    )
+    app.openapi = lambda: describe(app, settings)  # type: ignore[method-assign]
     _add_error_replies(app)
-    _add_lookups(app)
-    _add_plans(app, planner, settings)
-    return Shields(app, allowed_hosts=settings.allowed_hosts)
+    for add in (add_plan_routes, add_frontier_routes, add_device_routes, add_operation_routes):
+        add(app.router, parts)
+    tokens = TokenBook(store, memory_seconds=settings.token_memory_seconds)
+    return Application(Shields(app, settings=settings, tokens=tokens, metrics=parts.metrics), parts)
+
+
+@contextlib.asynccontextmanager
+async def _running(parts: Parts) -> AsyncIterator[None]:
+    # The embedded executor tells of changes; those of workers are found by asking the database.
+    if hasattr(parts.executor, "notify"):
+        parts.executor.notify = parts.poller.notify
+    await parts.executor.start()
+    sweeper = asyncio.create_task(_sweep(parts), name="poet-sweeper")
+    try:
+        yield
+    finally:
+        sweeper.cancel()
+        await asyncio.wait([sweeper])
+        await parts.poller.close()
+        await parts.executor.close()
+        await asyncio.to_thread(parts.threads.close)
+
+
+async def _sweep(parts: Parts) -> None:
+    """Erase what is too old or too much, now and then."""
+    settings = parts.settings
+    while True:
+        await asyncio.sleep(settings.sweep_seconds)
+        try:
+            swept = await parts.threads.database(
+                parts.store.sweep,
+                older_than_seconds=settings.retain_seconds,
+                most_bytes=settings.stored_bytes,
+            )
+        except ServiceError as error:
+            logs.event("sweep_failed", error=error.code)
+            continue
+        if swept.jobs or swept.solves:
+            logs.event("swept", jobs=swept.jobs, solves=swept.solves)
 
 
 def _add_error_replies(app: FastAPI) -> None:
@@ -63,106 +120,54 @@ def _add_error_replies(app: FastAPI) -> None:
         request.scope["poet_error_code"] = error.code
         if isinstance(error, PlanError):  # the planner's fault, never the client's
             raise error
-        retry = error.details.get("retry_after_seconds")
-        return problem_response(error, headers={"Retry-After": str(retry)} if retry else None)
+        return problem_response(error)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, _: Exception) -> Response:
         # Shields logs it; the message may quote a payload and stays here.
         return internal_failure(request.scope["poet_request_id"])
 
+    @app.exception_handler(RequestValidationError)
+    async def misused(request: Request, error: RequestValidationError) -> Response:
+        request.scope["poet_error_code"] = "parameter_invalid"
+        return problem_response(_parameter_invalid(error))
+
     @app.exception_handler(HTTPException)
     async def not_routed(request: Request, error: HTTPException) -> Response:
-        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-        request.scope["poet_error_code"] = code
-        return problem_response(
-            ServiceError(
-                "There is nothing at this address."
-                if error.status_code == 404
-                else "This address does not know that method.",
-                code=code,
-                hint="See /openapi.json.",
-            ),
-            status=error.status_code,
-            headers=error.headers,
-        )
+        if error.status_code != 405:
+            return _not_routed(request, error, "not_found", "There is nothing at this address.")
+        # One route raised this, for its own method; an address has several.
+        error.headers = {"Allow": ", ".join(sorted(_methods(app, request)))}
+        told = "This address does not know that method."
+        return _not_routed(request, error, "method_not_allowed", told)
 
 
-def _add_lookups(app: FastAPI) -> None:
-    @app.get("/healthz", **openapi.HEALTH)
-    async def health() -> Response:
-        return _json({"status": "ok"})
-
-    @app.get("/v1/devices", **openapi.DEVICES)
-    async def devices() -> Response:
-        profiles = [load_device(name) for name in device_names()]
-        return _json({"devices": [device_to_document(profile) for profile in profiles]})
-
-    @app.get("/v1/devices/{name}", **openapi.DEVICE)
-    async def device(name: str) -> Response:
-        try:
-            return _json(device_to_document(load_device(name)))
-        except DeviceError as error:
-            return problem_response(error, status=404)
-
-
-def _add_plans(app: FastAPI, planner: Planner, settings: ServiceSettings) -> None:
-    store = PlanStore(most_plans=settings.stored_plans, most_bytes=settings.stored_bytes)
-    bodies = Gate(settings.bodies, "requests", settings.retry_after_seconds)
-    solves = Gate(settings.solves, "solves", settings.retry_after_seconds)
-
-    def read(body: bytes) -> tuple[PlanRequest, Problem]:
-        check_nodes(body, settings)
-        request = request_from_document(
-            parse_json(body, settings.limits),
-            settings.limits,
-            most_wall_seconds=settings.most_wall_seconds,
-            default_wall_seconds=settings.default_wall_seconds,
-        )
-        check_product(request.graph, settings)
-        return request, request.problem()
-
-    @app.post("/v1/plans", **openapi.MAKE_PLAN)
-    async def make_plan(request: Request) -> Response:
-        with bodies.hold():
-            body = await read_body(request, settings)
-            asked, problem = await in_thread(lambda: read(body))
-        reply_id = new_id()
-        with solves.hold():
-            async with cancelled_with(request) as cancel:
-                reply = await in_thread(
-                    lambda: _reply(reply_id, problem, *solve(planner, asked, problem, cancel)),
-                    cancel,
-                )
-        store.put(reply_id, reply)
-        return Response(
-            reply,
-            media_type="application/json",
-            headers={"Location": f"/v1/plans/{reply_id}"},
-        )
-
-    @app.get("/v1/plans/{plan_id}", **openapi.GET_PLAN)
-    async def get_plan(plan_id: str) -> Response:
-        body = store.get(plan_id)
-        if body is None:
-            raise ServiceError(
-                "This service has no plan of that id.",
-                code="plan_unknown",
-                hint="Plans are kept in memory for a while: post the request again.",
-            )
-        return Response(body, media_type="application/json")
-
-
-def _reply(reply_id: str, problem: Problem, plan: Plan, judgement: Judgement) -> bytes:
-    summary = summarize(problem.graph, plan, judgement)
-    return json_bytes(
-        {
-            "id": reply_id,
-            "plan": plan_to_document(plan),
-            "summary": summary.to_document() | {"line": summary.line()},
-        }
+def _not_routed(request: Request, error: HTTPException, code: str, told: str) -> Response:
+    request.scope["poet_error_code"] = code
+    return problem_response(
+        ServiceError(told, code=code, hint="See /openapi.json."),
+        status=error.status_code,
+        headers=error.headers,
     )
 
 
-def _json(document: object) -> Response:
-    return Response(json_bytes(document), media_type="application/json")
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    """The methods of the routes at a request's address."""
+    here = [
+        route
+        for route in app.router.routes
+        if isinstance(route, Route | APIRoute)
+        and route.matches(dict(request.scope))[0] is not Match.NONE
+    ]
+    return set().union(*(route.methods or () for route in here))
+
+
+def _parameter_invalid(error: RequestValidationError) -> UsageError:
+    first = error.errors()[0]
+    name = printable(str(first["loc"][-1]), 40)
+    return UsageError(
+        f"The parameter {name} makes no sense: {printable(str(first['msg']), 200)}.",
+        code="parameter_invalid",
+        hint="See /openapi.json.",
+        details={"parameter": name},
+    )

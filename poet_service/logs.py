@@ -1,16 +1,55 @@
-"""Logging of a service process: one JSON object a line on stderr, payloads never."""
+"""Logging of a service process: one JSON object a line on stderr, payloads never.
+
+What is logged are events with figures, ids and codes. Names out of documents and messages of
+unforeseen errors, which may quote them, are no fields of any event. The id of the request that is
+being answered is added to every line that is written on its behalf, in whichever thread.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
+import traceback
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from poet_core.text import printable
+
+LOGGER = logging.getLogger("poet_service")
+REQUEST_ID: ContextVar[str | None] = ContextVar("poet_request_id", default=None)
+
+Field = str | int | float | bool | None | list[str]
+
+
+def event(name: str, /, *, level: int = logging.INFO, **fields: Field) -> None:
+    """Log that something happened, e.g. `event("solve_lost", solve_id=..., attempt=2)`."""
+    if not LOGGER.isEnabledFor(level):
+        return
+    line: dict[str, Field] = {"event": name}
+    request_id = REQUEST_ID.get()
+    if request_id is not None:
+        line["request_id"] = request_id
+    for key, value in fields.items():
+        line[key] = printable(value, 200) if isinstance(value, str) else value
+    LOGGER.log(level, "%s", json.dumps(line), extra={"poet_event": line})
+
+
+def failure(error: BaseException, **fields: Field) -> None:
+    """Log where an unforeseen error happened, without its message, which may quote a payload."""
+    frames = traceback.extract_tb(error.__traceback__)
+    event(
+        "failure",
+        level=logging.ERROR,
+        error=str(getattr(error, "code", type(error).__name__)),
+        trace=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+        **fields,
+    )
+
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, and what was logged: our own records are JSON already, others are a message."""
+    """Time, level, and what was logged: our own events as they are, others as a message."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -18,19 +57,23 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
         }
-        message = record.getMessage()
-        if record.name == "poet_service":
-            line |= json.loads(message)
+        ours = getattr(record, "poet_event", None)
+        if ours is not None:
+            line |= ours
         else:
-            line |= {"event": "log", "logger": record.name, "message": message}
+            line |= {
+                "event": "log",
+                "logger": record.name,
+                "message": printable(record.getMessage(), 500),
+            }
             if record.exc_info:
                 line["error"] = getattr(record.exc_info[0], "__name__", "unknown")
         return json.dumps(line, ensure_ascii=True)
 
 
-def configure_logging() -> None:
+def configure_logging(level: str = "info") -> None:
     """Send the process's log to stderr as JSON. Called by who owns the process, never on import."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("poet_service").setLevel(logging.INFO)
+    LOGGER.setLevel(level.upper())

@@ -1,27 +1,33 @@
-"""What surrounds every request: the host check, security headers, one log line, the last resort.
+"""What surrounds every request: who may ask, security headers, one log line, the last resort.
 
-One ASGI layer outside everything else, so that no reply and no failure goes around it. The log
-never holds payloads: method, route template, status, milliseconds, error code and request id.
+One ASGI layer outside everything else, so that no reply and no failure goes around it:
+
+    request id -> host -> origin (without tokens) -> token and scope -> rate -> the application
+
+Who asks is in scope["poet_caller"] when the application is reached. The log never holds payloads:
+method, route template, status, milliseconds, error code, job and request id.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import secrets
 import time
-import traceback
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from poet_core.errors import ServiceError
+from poet_core.errors import PoetError, ServiceError
 from poet_core.text import printable
+from poet_service import logs
+from poet_service.metrics import Metrics
 from poet_service.problems import problem_response
-from poet_service.store import new_id
-
-LOGGER = logging.getLogger("poet_service")
+from poet_service.security.limits import RequestRate
+from poet_service.security.origin import check_host, check_origin
+from poet_service.security.tokens import STRANGER, Caller, TokenBook
+from poet_service.settings import Settings
 
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -36,8 +42,14 @@ SECURITY_HEADERS = {
 class Shields:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, *, allowed_hosts: frozenset[str] | None) -> None:
-        self._app, self._allowed_hosts = app, allowed_hosts
+    def __init__(
+        self, app: ASGIApp, *, settings: Settings, tokens: TokenBook, metrics: Metrics
+    ) -> None:
+        self._app, self._settings = app, settings
+        self._tokens, self._metrics = tokens, metrics
+        self._rate = RequestRate(
+            per_second=settings.requests_per_second, burst=settings.request_burst
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -48,45 +60,56 @@ class Shields:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id, started, status = new_id(), time.perf_counter(), 0
+        request_id, started = secrets.token_hex(16), time.perf_counter()
+        status, answered = 0, None
         scope["poet_request_id"] = request_id
+        logs.REQUEST_ID.set(request_id)
 
         async def send_shielded(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], time.perf_counter()
                 headers = MutableHeaders(scope=message)
                 headers.update(SECURITY_HEADERS)
                 headers["x-request-id"] = request_id
             await send(message)
 
-        failure: str | None = None
         try:
-            refused = self._refused_host(scope)
-            if refused is not None:
-                await problem_response(refused)(scope, receive, send_shielded)
-            else:
-                await self._app(scope, receive, send_shielded)
+            with self._metrics.in_progress.track_inprogress():
+                refused = await self._refusal(scope)
+                app = self._app if refused is None else refused
+                await app(scope, receive, send_shielded)
         except Exception as error:  # noqa: BLE001  The last resort: no traceback reaches a client.
-            failure = type(error).__name__
-            LOGGER.error("%s", json.dumps(_trace(error, request_id)))  # noqa: TRY400  See _trace.
+            scope["poet_error_code"] = type(error).__name__
+            logs.failure(error)
             if status == 0:
                 await internal_failure(request_id)(scope, receive, send_shielded)
         finally:
-            _log(scope, request_id, status, time.perf_counter() - started, failure)
+            ended = time.perf_counter()
+            route = getattr(scope.get("route"), "path", None)
+            self._metrics.count_request(
+                scope["method"], route, status, (answered or ended) - started
+            )
+            _log(scope, route, status, ended - started)
 
-    def _refused_host(self, scope: Scope) -> ServiceError | None:
-        if self._allowed_hosts is None:
-            return None
-        host = Headers(scope=scope).get("host", "")
-        name = host if host.endswith("]") else host.rsplit(":", 1)[0]
-        if name.lower() in self._allowed_hosts:
-            return None
-        return ServiceError(
-            f"Expected a Host header of {sorted(self._allowed_hosts)}, got {printable(host, 60)!r}.",
-            code="host_not_allowed",
-            hint="Use the address that the service printed, or start it with --allow-remote.",
-        )
+    async def _refusal(self, scope: Scope) -> Response | None:
+        """The reply to who may not ask; else the caller is in the scope."""
+        try:
+            scope["poet_caller"] = await self._caller(scope)
+        except PoetError as error:
+            scope["poet_error_code"] = error.code
+            return problem_response(error)
+        return None
+
+    async def _caller(self, scope: Scope) -> Caller:
+        headers, closed = Headers(scope=scope), await self._tokens.closed()
+        check_host(headers, self._settings, tokens=closed)
+        if not closed:
+            check_origin(headers, self._settings)
+        caller = await self._tokens.identify(scope)
+        if caller is not STRANGER:  # probes must not be turned away because others ask much
+            self._rate.take(caller)
+        return caller
 
 
 def internal_failure(request_id: str) -> Response:
@@ -101,28 +124,17 @@ def internal_failure(request_id: str) -> Response:
     )
 
 
-def _trace(error: Exception, request_id: str) -> dict[str, Any]:
-    """Where it happened, without the message, which may quote a payload."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return {
-        "event": "failure",
-        "request_id": request_id,
-        "error": getattr(error, "code", type(error).__name__),
-        "trace": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
-    }
-
-
-def _log(scope: Scope, request_id: str, status: int, seconds: float, failure: str | None) -> None:
-    route = scope.get("route")
+def _log(scope: Scope, route: str | None, status: int, seconds: float) -> None:
     line: dict[str, Any] = {
-        "event": "request",
-        "request_id": request_id,
         "method": printable(str(scope["method"]), 16),
-        "route": getattr(route, "path", None),
+        "route": route,
         "status": status,
         "milliseconds": round(seconds * 1000, 1),
     }
-    code = scope.get("poet_error_code")
-    if code or failure:
-        line["error"] = failure or code
-    LOGGER.info("%s", json.dumps(line))
+    caller: Caller | None = scope.get("poet_caller")
+    if caller is not None and caller.token_id > 0:
+        line["token_id"] = caller.token_id
+    for name, key in (("job_id", "poet_job_id"), ("error", "poet_error_code")):
+        if scope.get(key) is not None:
+            line[name] = scope[key]
+    logs.event("request", level=logging.INFO, **line)

@@ -6,20 +6,24 @@ import contextlib
 import json
 import os
 import threading
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from poet_cli.files import keep_inputs, load_graph, write_file
+from poet_cli.frontier_at_server import ServerSweep, frontier_at
 from poet_cli.interruptible import interruptible
 from poet_cli.options import json_option
 from poet_cli.output import print_json, say, working
 from poet_cli.problem_options import Asked, problem_options
+from poet_cli.server_options import server_options, taken_server
 from poet_core.units import parse_bytes
 
 if TYPE_CHECKING:
     from poet_core.plan import Problem
+    from poet_core.plan_request import PlanRequest
     from poet_solvers.frontier import Frontier
     from poet_solvers.frontier_points import FrontierPoint
 
@@ -31,7 +35,8 @@ _INTERRUPTED = 130
     "\b\n"
     "  poet frontier mlp.graph.json --device raspberry-pi-4b\n"
     "  poet frontier mlp.graph.json --device nrf52840 --ram 64KiB --ram 96KiB --no-page\n"
-    "  poet frontier mlp.graph.json --device jetson-tx2 --resume --plot frontier.svg",
+    "  poet frontier mlp.graph.json --device jetson-tx2 --resume --plot frontier.svg\n"
+    "  poet frontier mlp.graph.json --device jetson-tx2 --server http://127.0.0.1:8080",
 )
 @click.argument("graph", type=click.Path(path_type=Path))
 @problem_options
@@ -72,6 +77,7 @@ _INTERRUPTED = 130
 @click.option(
     "--plot", type=click.Path(path_type=Path), metavar="FILE", help="Write the picture, an SVG."
 )
+@server_options
 @json_option
 def frontier(
     graph: Path,
@@ -95,20 +101,80 @@ def frontier(
     0 some budget has a plan, 1 proven that none has, 3 none found in the time given.
     """
     keep_inputs([graph], [output, plot])
-    request = Asked(**asked).request(load_graph(graph))
-    problem = request.problem()
-    budgets = _budgets(problem, points, ram_bytes)
-    jobs = min(jobs or _cpus(), len(budgets))
+    server = taken_server(asked)
+    request = replace(Asked(**asked).request(load_graph(graph)), wall_seconds=wall_seconds)
+    budgets = _budgets(request.problem(), points, ram_bytes)
+    found = None
+    if server is not None:
+        _refuse_local(
+            {"--jobs": jobs, "--moves": moves, "--seed": seed, "--total-seconds": total_seconds}
+        )
+        with working(f"0 of {len(budgets)} budgets", quiet=as_json) as tell:
+            sweep = ServerSweep(request=request, budgets=budgets, store=output, resume=resume)
+            found = frontier_at(server, sweep, tell)
+    if found is None:
+        here = _Here(
+            wall_seconds=wall_seconds,
+            total_seconds=total_seconds,
+            jobs=jobs,
+            moves=moves,
+            seed=seed,
+            store=output,
+            resume=resume,
+        )
+        found = _frontier_here(request, budgets, here, quiet=as_json)
+    points_found, interrupted = found
+    for warning in points_found.warnings:
+        say(f"warning: {warning}")
+    _write(points_found, request.graph.name, plans, plot)
+    _show(points_found, output, as_json)
+    code = _INTERRUPTED if interrupted else _verdict(points_found)
+    if code:
+        raise click.exceptions.Exit(code)
+
+
+def _refuse_local(options: dict[str, Any]) -> None:
+    """Options that say how this machine works."""
+    from poet_core.errors import UsageError
+
+    for name, value in options.items():
+        if value:
+            raise UsageError(
+                f"{name} says how to plan here; with --server nothing is planned here.",
+                code="option_is_local",
+                hint="Leave one of them out.",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Here:
+    """How to plan on this machine."""
+
+    wall_seconds: float
+    total_seconds: float | None
+    jobs: int | None
+    moves: int | None
+    seed: int
+    store: Path
+    resume: bool
+
+
+def _frontier_here(
+    request: PlanRequest, budgets: tuple[int, ...], how: _Here, *, quiet: bool
+) -> tuple[Frontier, bool]:
+    """The frontier, and whether Ctrl-C cut it short."""
+    jobs = min(how.jobs or _cpus(), len(budgets))
     from poet_solvers.backends import SolveLimits
     from poet_solvers.frontier import frontier as find
     from poet_solvers.frontier_work import process_pool
 
     limits = SolveLimits(
-        wall_seconds=wall_seconds, threads=max(1, _cpus() // jobs), moves=moves, seed=seed
-    )
+        wall_seconds=how.wall_seconds, threads=max(1, _cpus() // jobs), moves=how.moves,
+        seed=how.seed,
+    )  # fmt: skip
     done: set[int] = set()
 
-    with working(f"0 of {len(budgets)} budgets", quiet=as_json) as tell:
+    with working(f"0 of {len(budgets)} budgets", quiet=quiet) as tell:
 
         def heard(point: FrontierPoint) -> None:
             done.add(point.ram_bytes)
@@ -117,27 +183,20 @@ def frontier(
         def work(cancel: threading.Event) -> Frontier:
             with process_pool(jobs) if jobs > 1 else contextlib.nullcontext() as executor:
                 return find(
-                    problem,
+                    request.problem(),
                     ram_bytes=budgets,
                     limits=limits,
-                    total_seconds=total_seconds,
+                    total_seconds=how.total_seconds,
                     backend=request.backend,
                     executor=executor,
                     jobs=jobs,
-                    store=output,
-                    resume=resume,
+                    store=how.store,
+                    resume=how.resume,
                     on_point=heard,
                     cancel=cancel,
                 )
 
-        found, interrupted = interruptible(work, "Stopping; what is finished is kept …")
-    for warning in found.warnings:
-        say(f"warning: {warning}")
-    _write(found, request.graph.name, plans, plot)
-    _show(found, output, as_json)
-    code = _INTERRUPTED if interrupted else _verdict(found)
-    if code:
-        raise click.exceptions.Exit(code)
+        return interruptible(work, "Stopping; what is finished is kept …")
 
 
 def _budgets(problem: Problem, points: int, ram_bytes: tuple[int, ...]) -> tuple[int, ...]:

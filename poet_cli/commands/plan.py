@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,7 @@ from poet_cli.options import (
     seconds_limit,
 )
 from poet_cli.output import print_json, say, working
+from poet_cli.server_options import ServerChoice, server_options, taken_server
 from poet_core.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     "\b\n"
     "  poet plan mlp.graph.json --device raspberry-pi-4b --ram 3MiB -o mlp.plan.json\n"
     "  poet plan mlp.graph.json --device nrf52840 --time 1.2x --no-page\n"
-    "  poet plan mlp.graph.json --device host --ram 3MiB --server http://127.0.0.1:8080",
+    "  poet plan mlp.graph.json --device host --ram 3MiB --server http://127.0.0.1:8080\n"
+    "  poet plan mlp.graph.json --device host --ram 3MiB --server https://plans.example --fallback local",
 )
 @click.argument("graph", type=click.Path(path_type=Path))
 @device_options
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
 @click.option("--no-page", is_flag=True, help="Never use flash.")
 @click.option("--no-rematerialize", is_flag=True, help="Run every op once.")
 @click.option("--no-reorder", is_flag=True, help="Keep the order of the graph.")
-@click.option("--server", metavar="URL", help="Plan there; the answer is judged here.")
+@server_options
 @click.option(
     "--planner", type=click.Choice(["portfolio", "poet-milp"]), default="portfolio", show_default=True,
     help="Every method side by side, or POET's MILP alone.",
@@ -107,7 +109,6 @@ def plan(
     no_page: bool,
     no_rematerialize: bool,
     no_reorder: bool,
-    server: str | None,
     planner: PlannerChoice,
     backend: BackendChoice,
     wall_seconds: float,
@@ -115,11 +116,13 @@ def plan(
     write_lp: Path | None,
     output: Path,
     as_json: bool,
+    **where: Any,
 ) -> None:
     """Plan a traced step inside a device's RAM: keep, page or rematerialize every tensor.
 
-    The plan is judged before it is written. Ctrl-C keeps the best plan so far. Exit codes: 0 it
-    fits, 1 proven not to, 3 no plan found in the time given, 130 stopped by Ctrl-C.
+    The plan is judged before it is written. Ctrl-C keeps the best plan so far, here and at a server
+    (a second one leaves). Exit codes: 0 it fits, 1 proven not to, 3 no plan found in the time given
+    or no server, 130 stopped by Ctrl-C.
     """
     from poet_core.plan import Allowed, Objective
     from poet_core.plan_document import plan_to_document
@@ -128,6 +131,7 @@ def plan(
     from poet_core.verify import verify
 
     keep_inputs([graph], [output, write_lp])
+    server = taken_server(where)
     chosen = chosen_device(device, device_file)
     time_limit, energy_limit = time_limit or Limit(), energy_limit or Limit()
     request = PlanRequest(
@@ -183,7 +187,11 @@ def _with_ram(request: PlanRequest, ram_bytes: int | None) -> PlanRequest:
 
 
 def make_plan(
-    request: PlanRequest, *, server: str | None, write_lp: Path | None, tell: Callable[[str], None]
+    request: PlanRequest,
+    *,
+    server: ServerChoice | None,
+    write_lp: Path | None,
+    tell: Callable[[str], None],
 ) -> tuple[Plan, bool]:
     """The plan of poet_solvers, or of a service, and whether Ctrl-C cut it short."""
     from poet_core.errors import UsageError
@@ -196,9 +204,9 @@ def make_plan(
             code="write_lp_remote",
             hint="Leave one of them out.",
         )
-    from poet_client import PlannerClient
+    from poet_cli.remote import plan_at
 
-    return PlannerClient(server).answer(request), False
+    return plan_at(server, request, tell) or _plan_here(request, None, tell)
 
 
 def _plan_here(

@@ -2,132 +2,138 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from poet_cli.options import json_option
-from poet_cli.output import print_json
-from poet_core.errors import UsageError
-from poet_core.text import printable
+from poet_cli.output import print_json, print_table, say
+from poet_cli.service_options import loaded_settings, service_options
+
+if TYPE_CHECKING:
+    from poet_service.database.store import Store
+    from poet_service.execution.executor import Executor
+    from poet_service.settings import Settings
+    from poet_service.settings_sources import LoadedSettings
 
 
 @click.command(
     epilog="Examples:\n\n"
     "\b\n"
-    "  poet serve                    # http://127.0.0.1:8080\n"
+    "  poet serve                    # http://127.0.0.1:8080, SQLite in your state folder\n"
     "  poet serve --port 0           # a free port; its address is printed\n"
-    "  poet serve --host 0.0.0.0 --allow-remote",
+    "  poet serve --show-settings    # every setting, and where its value comes from\n"
+    "  poet tokens create laptop && poet serve --host 0.0.0.0\n"
+    "  POET_SERVICE_DATABASE=postgresql://... poet serve   # solves run in `poet worker`",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on (default 127.0.0.1).")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True,
-    help="Port to listen on; 0 takes a free one.",
+    "--port", type=click.IntRange(0, 65535), metavar="N",
+    help="Port to listen on; 0 takes a free one (default 8080).",
 )  # fmt: skip
-@click.option(
-    "--allow-remote", is_flag=True,
-    help="Listen where other machines can reach it. There is no authentication.",
-)  # fmt: skip
+@service_options
 @click.option(
     "--allow-host", "allow_hosts", multiple=True, metavar="NAME",
     help="Answer requests for this host name too; may be repeated.",
 )  # fmt: skip
+@click.option("--solves", type=click.IntRange(1, 256), metavar="N",
+              help="Solves at once in this process (default 2).")  # fmt: skip
 @click.option(
-    "--solves", type=click.IntRange(1, 64), default=2, show_default=True, help="Solves at once."
+    "--insecure-allow-remote", is_flag=True,
+    help="Listen where other machines can reach it although there is no API token.",
+)  # fmt: skip
+@click.option(
+    "--show-settings", is_flag=True, help="Print the settings and where each comes from, and end."
 )
 @json_option
 def serve(
-    host: str,
-    port: int,
-    allow_remote: bool,
+    config: Path | None,
     allow_hosts: tuple[str, ...],
-    solves: int,
+    insecure_allow_remote: bool,
+    show_settings: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Answer planning requests over HTTP (see docs/service.md).
 
     The address is printed once the service listens; the log goes to stderr, a JSON object a line.
+    SIGTERM and SIGINT end it: what runs is queued again for the next start.
     """
-    _require_service()
-    import uvicorn
+    loaded = loaded_settings(
+        config,
+        **given,
+        allowed_hosts=list(allow_hosts) or None,
+        insecure_allow_remote=insecure_allow_remote or None,
+    )
+    if show_settings:
+        _show(loaded, as_json)
+    else:
+        _serve(loaded.settings, as_json)
 
+
+def _serve(settings: Settings, as_json: bool) -> None:
+    from poet_service import server
     from poet_service.app import create_app
     from poet_service.logs import configure_logging
-    from poet_service.settings import LOOPBACK_HOSTS, ServiceSettings
+    from poet_service.security.remote import add_initial_token, check_remote, forget_secrets
+    from poet_service.state_folder import open_service_store
 
-    listener = _listen(host, port, allow_remote)
-    named = frozenset(name.lower() for name in allow_hosts)
-    settings = ServiceSettings(
-        # Whoever listens to the world is reached by names that only they know.
-        allowed_hosts=None if allow_remote and not named else LOOPBACK_HOSTS | named,
-        solves=solves,
+    forget_secrets()
+    configure_logging(settings.log_level)
+    store = open_service_store(settings)
+    try:
+        add_initial_token(settings, store)
+        if not server.is_loopback(settings.host):
+            check_remote(settings.host, settings, store)
+            if not store.has_tokens():
+                say("warning: everybody who reaches this address may use it, without a token")
+        listener = server.listen(settings.host, settings.port)
+        app = create_app(settings, store=store, executor=_executor(settings, store))
+        address = server.address_of(listener)
+
+        def announce() -> None:
+            if as_json:
+                print_json({"address": address})
+            else:
+                click.echo(f"Listening on {address}")
+
+        server.run(app, settings, listener, announce=announce)
+    finally:
+        store.close()
+
+
+def _executor(settings: Settings, store: Store) -> Executor:
+    """Where solves run: in workers of the PostgreSQL, or in processes under this one."""
+    if settings.distributed:
+        from poet_service.execution.distributed import ProcrastinateExecutor
+
+        return ProcrastinateExecutor(store, settings)
+    from poet_service.execution.embedded import EmbeddedExecutor
+    from poet_service.execution.limits import ExecutionLimits
+    from poet_service.state_folder import make_state_folder
+
+    return EmbeddedExecutor(
+        store,
+        folder=make_state_folder(settings),
+        solves_at_once=settings.solves,
+        limits=ExecutionLimits.of(settings),
+        reconcile_seconds=settings.reconcile_seconds,
     )
-    configure_logging()
-    config = uvicorn.Config(
-        create_app(settings=settings),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        lifespan="off",
-        ws="none",
-        limit_concurrency=256,
-        timeout_keep_alive=10,
-        timeout_graceful_shutdown=5,
-    )
-    address = _address(listener)
+
+
+def _show(loaded: LoadedSettings, as_json: bool) -> None:
+    rows = loaded.table()
     if as_json:
-        print_json({"address": address})
-    else:
-        click.echo(f"Listening on {address}")
-    uvicorn.Server(config).run(sockets=[listener])
+        print_json({"file": str(loaded.file) if loaded.file else None, "settings": rows})
+        return
+    print_table(
+        ("setting", "value", "from", "why"),
+        [(row["key"], _text(row["value"]), row["origin"], row["description"]) for row in rows],
+    )
 
 
-def _require_service() -> None:
-    import importlib.util
-
-    if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn")):
-        raise UsageError(
-            "The service needs FastAPI and uvicorn, which are not installed.",
-            code="service_missing",
-            hint="pip install 'poet-planner[service]'",
-        )
-
-
-def _listen(host: str, port: int, allow_remote: bool) -> socket.socket:
-    """A listening socket. Raises UsageError."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, where = found[0]
-    except (OSError, UnicodeError) as error:
-        raise UsageError(
-            f"Expected an address to listen on, got {printable(host, 60)!r}.",
-            code="host_invalid",
-            hint="E.g. 127.0.0.1.",
-        ) from error
-    if not allow_remote and not ipaddress.ip_address(str(where[0]).partition("%")[0]).is_loopback:
-        raise UsageError(
-            f"The address {printable(host, 60)} can be reached from other machines, and the "
-            "service has no authentication.",
-            code="remote_not_allowed",
-            hint="Give --allow-remote if that is what you want.",
-        )
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        raise UsageError(
-            f"Cannot listen on {printable(host, 60)} port {port}: {error.strerror}.",
-            code="port_unavailable",
-            hint="Is it taken? --port 0 takes a free one.",
-        ) from error
-    return listener
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _text(value: object) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    return "" if value is None else str(value)

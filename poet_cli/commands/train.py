@@ -19,6 +19,8 @@ from poet_cli.files import load_plan
 from poet_cli.loading import load_step
 from poet_cli.options import chosen_device, device_options, json_option
 from poet_cli.output import print_json, print_table, working
+from poet_cli.remote import ServerPlanner
+from poet_cli.server_options import ServerChoice, server_options, taken_server
 from poet_cli.worker_options import only_isolated, worker_choices, worker_options
 from poet_core.errors import UsageError
 from poet_core.units import parse_bytes
@@ -53,7 +55,7 @@ _SECONDS = 60.0
 @click.option(
     "--ram", "ram_bytes", type=parse_bytes, metavar="SIZE", help="RAM budget, with a unit."
 )
-@click.option("--server", metavar="URL", help="Plan there; the answer is judged here.")
+@server_options
 @click.option("--seconds", "wall_seconds", type=click.FloatRange(0.1, 86400),
               help="Time for the solver (default: 60; for a demo, what suits it).")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 10**9), help="Steps (default: 10; for a demo, 5).")
@@ -76,6 +78,7 @@ def train(step: str | None, as_json: bool, demo: str | None, **chosen: Any) -> N
     """
     for name, level in _QUIET.items():
         os.environ.setdefault(name, level)
+    chosen["server"] = taken_server(chosen)
     if demo is not None:
         _demo(step, demo, chosen, as_json=as_json)
         return
@@ -183,7 +186,7 @@ def _plan_arguments(
     device: str | None,
     device_file: Path | None,
     ram_bytes: int | None,
-    server: str | None,
+    server: ServerChoice | None,
 ) -> dict[str, Any]:
     if plan_file is not None:
         if device is not None or device_file is not None or server is not None:
@@ -193,7 +196,8 @@ def _plan_arguments(
                 hint="Give --plan alone, or --device and --ram.",
             )
         return {"plan": load_plan(plan_file), "ram": ram_bytes}
-    return {"device": chosen_device(device, device_file), "ram": ram_bytes, "planner": server}
+    planner = None if server is None else ServerPlanner(server)
+    return {"device": chosen_device(device, device_file), "ram": ram_bytes, "planner": planner}
 
 
 def is_measured(how: dict[str, Any]) -> bool:

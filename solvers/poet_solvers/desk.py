@@ -119,11 +119,18 @@ class Desk:
         self._plan_orders: dict[tuple[int, ...], Bound] = {}
         self._model_bound: ModelBound | None = None
         self._solver_memory_bytes: int | None = None
+        # Called within the lock, so it must neither wait nor ask this desk.
+        self.on_better: Callable[[], None] = lambda: None
 
     def best(self) -> Candidate | None:
         """The cheapest schedule so far."""
         with self._lock:
             return self._best
+
+    def standing(self) -> tuple[Candidate | None, Bound]:
+        """The cheapest schedule so far and the bound that speaks of it, of one moment."""
+        with self._lock:
+            return self._best, self.bound()
 
     def history(self) -> tuple[Incumbent, ...]:
         """Every schedule that was the best for a while, in that order."""
@@ -155,6 +162,7 @@ class Desk:
             )
             self._improved = time.monotonic()
             self._history.append(Incumbent(seconds=self._best.seconds, cost=cost, by=by))
+            self.on_better()
             self.say(f"Better plan by {by}")
         return True
 

@@ -28,6 +28,7 @@ def plan(
     write_lp: Path | None = None,
     planner: PlannerName = "portfolio",
     start: Schedule | None = None,
+    on_incumbent: Callable[[Plan], None] | None = None,
 ) -> Plan:
     """The plan of `portfolio.solve`, which says what the arguments mean and what is raised."""
     return solve(
@@ -39,4 +40,5 @@ def plan(
         planner=planner,
         start=start,
         write_lp=write_lp,
+        on_incumbent=on_incumbent,
     ).plan()

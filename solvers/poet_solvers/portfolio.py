@@ -24,7 +24,7 @@ from typing import Literal, cast
 from poet_core.baseline import keep_everything
 from poet_core.bounds import check_above_floor
 from poet_core.errors import BudgetError, PlanningError
-from poet_core.plan import Bound, HoldsFor, Objective, Problem, Schedule
+from poet_core.plan import Bound, HoldsFor, Objective, Plan, Problem, Schedule
 from poet_core.plan_request import BackendChoice
 from poet_core.units import format_joules, format_seconds
 from poet_solvers.backends import (
@@ -38,6 +38,7 @@ from poet_solvers.bounds.prover import Prover
 from poet_solvers.desk import ROUNDING, Desk, Progress
 from poet_solvers.evict import best_evict_schedule
 from poet_solvers.greedy import best_greedy_sequence
+from poet_solvers.incumbents import telling
 from poet_solvers.judged_search import Outcome, no_plan_error, search
 from poet_solvers.model_input import MAX_DECISIONS
 from poet_solvers.occurrences import Sequence, sequence_schedule, step_model
@@ -45,7 +46,7 @@ from poet_solvers.poet_milp_planner import poet_milp_plan
 from poet_solvers.polish import polish
 from poet_solvers.read_sequence import read_sequence
 from poet_solvers.search import SearchLimits, native_missing, search_schedule
-from poet_solvers.solution import Ending, Solution
+from poet_solvers.solution import Ending, Solution, solution_of
 from poet_solvers.values import value_table
 
 PlannerName = Literal["portfolio", "poet-milp"]
@@ -78,13 +79,15 @@ def solve(
     planner: PlannerName = "portfolio",
     start: Schedule | None = None,
     write_lp: Path | None = None,
+    on_incumbent: Callable[[Plan], None] | None = None,
 ) -> Solution:
     """The best schedule for `problem` within `limits` (POET, section 4), with what is proven of it.
 
     `backend`: who solves MILPs; `auto` is HiGHS for relaxations and CBC for POET's model.
     `planner="poet-milp"` solves POET's model, as the judge counts, and nothing else. `start` is a
     schedule to begin with. `cancel` ends the solve within a second; the best plan so far is returned
-    where there is one. `write_lp` keeps the judged MILP, which is then solved too; where it is too
+    where there is one. `on_incumbent` hears of better plans meanwhile (incumbents.py), from a thread
+    of its own. `write_lp` keeps the judged MILP, which is then solved too; where it is too
     large to be built the plan's status says so. Raises BudgetError where no plan can exist (always
     with the proof), PlanningError `none_in_this_model` (that model proven infeasible),
     `not_found_in_time` or `cancelled` where none was found.
@@ -95,9 +98,11 @@ def solve(
     check_above_floor(problem.graph, problem.budget, paging=problem.allowed.page)
     check_base_costs(problem)
     desk = Desk(problem, limits, on_progress, cancel)
-    if desk.offer("keep-everything", keep_everything(problem.graph)) and desk.met():
-        return _solution(desk, limits, Ending.FITS)
-    return _Solve(desk, limits, backend, cancel or threading.Event(), write_lp).run(planner, start)
+    with telling(desk, limits, on_incumbent):
+        if desk.offer("keep-everything", keep_everything(problem.graph)) and desk.met():
+            return solution_of(desk, limits, Ending.FITS)[0]
+        cancel = cancel or threading.Event()
+        return _Solve(desk, limits, backend, cancel, write_lp).run(planner, start)
 
 
 def check_base_costs(problem: Problem) -> None:
@@ -167,7 +172,7 @@ class _Solve:
         if self._write_lp is not None and self._too_large is not None:
             notes.append(f"{NOT_WRITTEN} {self._too_large.message}")
             desk.say(notes[-1])
-        return _solution(desk, self._limits, self._ending(), " ".join(filter(None, notes)))
+        return solution_of(desk, self._limits, self._ending(), " ".join(filter(None, notes)))[0]
 
     # -- methods ------------------------------------------------------------------------------
 
@@ -328,23 +333,3 @@ def _side_by_side(desk: Desk, *works: Callable[[], None]) -> None:
         thread.join()
     if errors:
         raise errors[0]
-
-
-def _solution(desk: Desk, limits: SolveLimits, ending: Ending, note: str = "") -> Solution:
-    best = desk.best()
-    assert best is not None
-    return Solution(
-        problem=desk.problem,
-        schedule=best.schedule,
-        judgement=best.judgement,
-        cost=best.cost,
-        bound=desk.bound(),
-        found_by=best.by,
-        ending=ending,
-        history=desk.history(),
-        wall_seconds=desk.elapsed_seconds(),
-        seed=limits.seed,
-        note=note,
-        model_bound=desk.last_model_bound(),
-        solver_memory_bytes=desk.solver_memory_bytes(),
-    )

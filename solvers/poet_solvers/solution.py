@@ -8,7 +8,8 @@ from enum import Enum
 from poet_core.graph_document import graph_sha256
 from poet_core.plan import Bound, HoldsFor, Plan, PlannedBy, Problem, Schedule
 from poet_core.simulate import Judgement
-from poet_solvers.desk import Incumbent, ModelBound, base_cost
+from poet_solvers.backends import SolveLimits
+from poet_solvers.desk import Candidate, Desk, Incumbent, ModelBound, base_cost
 
 
 class Ending(Enum):
@@ -21,6 +22,7 @@ class Ending(Enum):
     PATIENCE = "Neither plan nor bound got better for as long as was to be waited; the bound says how much may be left."
     TIME = "The time was up; the bound says how much may be left."
     CANCELLED = "The solve was cancelled; this is the best plan until then."
+    GOES_ON = "The solve goes on; this is the best plan so far."
 
     @property
     def sentence(self) -> str:
@@ -96,11 +98,12 @@ class Solution:
             return self.found_by
         return f"{self.found_by}, beside {model.formulation}"
 
-    def plan(self) -> Plan:
-        """The plan document's value: complete in itself, claims included."""
+    def plan(self, known_sha256: str | None = None) -> Plan:
+        """The plan document's value: complete in itself, claims included. `known_sha256`: the graph's,
+        where the caller has it (it takes longer than all the rest)."""
         problem, model = self.problem, self.model_bound
         return Plan(
-            graph_sha256=graph_sha256(problem.graph),
+            graph_sha256=known_sha256 or graph_sha256(problem.graph),
             device_name=problem.device_name,
             budget=problem.budget,
             objective=problem.objective,
@@ -124,3 +127,28 @@ _SPEAKS_OF = {
     HoldsFor.GIVEN_ORDER: "of schedules in the given order",
     HoldsFor.PLAN_ORDER: "of schedules in this plan's order",
 }
+
+
+def solution_of(
+    desk: Desk, limits: SolveLimits, ending: Ending, note: str = ""
+) -> tuple[Solution, Candidate]:
+    """What the desk has now (it has a schedule), as the answer of a solve that ended so; and the
+    schedule as the desk knows it."""
+    best, bound = desk.standing()
+    assert best is not None
+    solution = Solution(
+        problem=desk.problem,
+        schedule=best.schedule,
+        judgement=best.judgement,
+        cost=best.cost,
+        bound=bound,
+        found_by=best.by,
+        ending=ending,
+        history=desk.history(),
+        wall_seconds=desk.elapsed_seconds(),
+        seed=limits.seed,
+        note=note,
+        model_bound=desk.last_model_bound(),
+        solver_memory_bytes=desk.solver_memory_bytes(),
+    )
+    return solution, best

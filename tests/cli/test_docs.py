@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from poet_core.plan_request import FLASH_WRITES_OF_PEAK
-from poet_service.problems import _STATUS_OF_CODE
-from poet_service.settings import ServiceSettings
+from poet_service.problems import STATUS_OF_CODE
+from poet_service.settings import Settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 CLI, SERVICE = ((DOCS / name).read_text(encoding="utf-8") for name in ("cli.md", "service.md"))
@@ -58,7 +58,7 @@ def test_every_plan_option_is_documented(poet):
 
 
 def test_the_limits_of_the_service_are_those_documented():
-    settings = ServiceSettings()
+    settings = Settings()
     limits = settings.limits
     table = SERVICE[SERVICE.index("## Limits") :]
     for text in (
@@ -69,13 +69,21 @@ def test_the_limits_of_the_service_are_those_documented():
         f"| {limits.references:,} |",
         f"| {limits.string_length:,} |",
         f"{settings.most_wall_seconds:.0f} seconds and 4 GiB a solve, {settings.solves} solves",
-        f"{settings.stored_plans}, in {settings.stored_bytes // 2**20} MiB",
+        f"| {settings.buffered_bytes // 2**20} MiB |",
+        f"{settings.queue_depth:,} solves; {settings.active_jobs_per_token} active jobs a token",
+        f"| {settings.frontier_points} |",
+        f"| {settings.streams}, {settings.streams_per_token} a token |",
+        f"{settings.retain_seconds / 86400:.0f} days after their end, in "
+        f"{settings.stored_bytes // 2**20:,} MiB",
     ):
         assert text in table, text
+    assert f"at most {settings.most_wait_seconds:.0f} seconds, more is taken" in SERVICE
+    assert f"every {settings.stream_heartbeat_seconds:.0f} seconds says" in SERVICE
+    assert f"takes nothing for {settings.stream_send_seconds:.0f} seconds" in SERVICE
     assert f"at most {FLASH_WRITES_OF_PEAK} times keep-everything's peak" in SERVICE
 
 
 def test_every_status_of_the_table_is_documented():
-    for code, status in _STATUS_OF_CODE.items():
+    for code, status in STATUS_OF_CODE.items():
         row = next(line for line in SERVICE.splitlines() if line.startswith(f"| {status} |"))
         assert f"`{code}`" in row

@@ -1,14 +1,13 @@
-"""The client against a real service and against servers that lie."""
+"""The client's plans: from a service, and from servers that lie."""
 
 import dataclasses
-import inspect
 import json
 import socket
 import time
 
 import pytest
 
-from poet_client import PlannerClient
+from poet_client.asking import PlanArguments
 from poet_core.devices import load_device
 from poet_core.documents import parse_json
 from poet_core.errors import (
@@ -23,32 +22,32 @@ from poet_core.plan import Allowed, Instruction, Objective
 from poet_core.plan_document import plan_to_document
 from poet_core.plan_request import PlanRequest, request_from_document
 from poet_core.verify import verify
-from tests.client.conftest import hostile_server, reply, running_service
-from tests.service.conftest import keep_everything_planner
+from poet_service.problems import error_document
+from tests.client.conftest import hasty, hostile_server, running_service
+from tests.client.fake_service import keep_everything_plan, reply
+from tests.service.conftest import HeldExecutor
 
 RAM = 32768
 
 
 def ask(url, graph, **more):
-    return PlannerClient(url).plan(graph, **({"device": "mkr1000", "ram_bytes": RAM} | more))
+    return hasty(url).plan(graph, **({"device": "mkr1000", "ram_bytes": RAM} | more))
 
 
-def honest_answer(body, change=lambda plan: plan, request_change=lambda request: request):
-    request = request_change(request_from_document(parse_json(body)))
-    plan = keep_everything_planner(
-        request.problem(),
-        planner="portfolio",
-        backend="cbc",
-        wall_seconds=1.0,
-        patience_seconds=1.0,
-        cancel=_Never(),
-    )
-    return {"id": "1" * 32, "plan": plan_to_document(change(plan)), "summary": {}}
+class Liar:
+    """A server whose plan is changed, told at once or when the job is asked for."""
 
+    def __init__(self, change=lambda plan: plan, at_once=True):
+        self.change, self.at_once, self.document = change, at_once, {}
 
-class _Never:
-    def is_set(self):
-        return False
+    def __call__(self, handler, body):
+        if handler.command == "POST":
+            plan = self.change(keep_everything_plan(request_from_document(parse_json(body))))
+            self.document = {"id": "1" * 32, "state": "finished", "plan": plan_to_document(plan)}
+            if not self.at_once:
+                reply(handler, 202, {"id": "1" * 32, "state": "queued"})
+                return
+        reply(handler, 200, self.document)
 
 
 def test_a_plan_from_a_real_service(service, graph):
@@ -68,7 +67,6 @@ def test_every_choice_arrives(service, graph):
     assert (plan.budget.energy_joules, plan.budget.flash_bytes) == (9.0, 10**6)
     assert plan.budget.flash_write_bytes == 5
     assert (plan.objective, plan.allowed.reorder) == (Objective.TIME, False)
-    assert (plan.planned_by.solver, plan.planned_by.wall_seconds) == ("highs", 5.0)
 
 
 def test_flash_writes_are_capped_unless_told_otherwise(service, graph):
@@ -77,7 +75,7 @@ def test_flash_writes_are_capped_unless_told_otherwise(service, graph):
 
 
 def test_a_request_knows_every_argument_of_plan():
-    arguments = set(inspect.signature(PlannerClient.plan).parameters) - {"self"}
+    arguments = {"graph", *PlanArguments.__annotations__}
     assert arguments == {item.name for item in dataclasses.fields(PlanRequest)}
 
 
@@ -117,17 +115,19 @@ def test_an_address_that_is_none(url, graph):
     assert "\x1b" not in str(caught.value)
 
 
-def test_the_servers_refusal_is_the_same_error_as_here(graph):
-    def planner(problem, **how):
-        raise PlanningError("Not found.", code="not_found_in_time", hint="More time.")
+class Failing(HeldExecutor):
+    """Finds nothing, at once."""
 
-    with running_service(planner) as url, pytest.raises(PlanningError) as caught:
+    async def submit(self, solve_id):
+        error = PlanningError("Not found.", code="not_found_in_time", hint="More time.")
+        self.begin(solve_id)
+        self.fail(solve_id, error_document(error))
+
+
+def test_the_servers_refusal_is_the_same_error_as_here(graph):
+    with running_service(Failing) as (url, _), pytest.raises(PlanningError) as caught:
         ask(url, graph)
     assert (caught.value.code, caught.value.hint) == ("not_found_in_time", "More time.")
-
-
-def lie(change=lambda plan: plan, **how):
-    return lambda handler, body: reply(handler, 200, honest_answer(body, change, **how))
 
 
 def with_schedule(plan, **changes):
@@ -189,16 +189,18 @@ LIES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("name", LIES)
-def test_a_lie_is_found(name, graph):
+def test_a_lie_is_found(name, at_once, graph):
     change, code = LIES[name]
-    with hostile_server(lie(change)) as url, pytest.raises(PlanError) as caught:
+    with hostile_server(Liar(change, at_once)) as url, pytest.raises(PlanError) as caught:
         ask(url, graph)
     assert caught.value.code == code
 
 
-def test_the_hostile_server_of_these_tests_can_be_honest(graph):
-    with hostile_server(lie()) as url:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_hostile_server_of_these_tests_can_be_honest(at_once, graph):
+    with hostile_server(Liar(at_once=at_once)) as url:
         assert ask(url, graph).claims.peak_bytes <= RAM
 
 
@@ -206,7 +208,7 @@ def test_too_many_instructions(graph):
     def many(plan):
         return with_schedule(plan, instructions=plan.schedule.instructions * 60)
 
-    with hostile_server(lie(many)) as url, pytest.raises(ServiceError) as caught:
+    with hostile_server(Liar(many)) as url, pytest.raises(ServiceError) as caught:
         ask(url, graph)
     assert caught.value.code == "server_answer_invalid"
     assert caught.value.details["document_code"] == "limit_exceeded"
@@ -232,8 +234,16 @@ NO_ANSWERS = {
     "HTML": (lambda h, _: reply(h, 200, b"<html>"), "server_answer_invalid"),
     "nothing at all": (lambda h, _: reply(h, 200, b""), "server_answer_invalid"),
     "no plan": (lambda h, _: reply(h, 200, {}), "server_answer_invalid"),
+    "a plan of null": (lambda h, _: reply(h, 200, {"id": "1" * 32, "state": "finished", "plan": None}),
+                       "server_answer_invalid"),
+    "a state that is none": (lambda h, _: reply(h, 200, {"id": "1" * 32, "state": "happy"}),
+                             "server_answer_invalid"),
+    "an id that is a path": (lambda h, _: reply(h, 202, {"id": "../../secrets", "state": "queued"}),
+                             "server_answer_invalid"),
+    "another job": (lambda h, _: reply(h, 200, {"id": "2" * 32, "state": "finished"}),
+                    "server_answer_invalid"),
     "a list": (lambda h, _: reply(h, 200, []), "server_answer_invalid"),
-    "an empty plan": (lambda h, _: reply(h, 200, {"plan": {}}), "server_answer_invalid"),
+    "an empty plan": (lambda h, _: reply(h, 200, {"id": "1" * 32, "state": "finished", "plan": {}}), "server_answer_invalid"),
     "deep nesting": (lambda h, _: reply(h, 200, b"[" * 10**5), "server_answer_invalid"),
     "not a number": (lambda h, _: reply(h, 200, b'{"plan": NaN}'), "server_answer_invalid"),
     "a broken server": (lambda h, _: reply(h, 500, b"<html>"), "server_answer_invalid"),
@@ -256,9 +266,24 @@ def test_an_answer_that_is_none(name, graph):
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("name", NO_ANSWERS)
+def test_a_job_that_is_none(name, graph):
+    answer, code = NO_ANSWERS[name]
+
+    def turns(handler, body):
+        if handler.command == "POST":
+            reply(handler, 202, {"id": "1" * 32, "state": "queued"})
+        else:
+            answer(handler, body)
+
+    with hostile_server(turns) as url, pytest.raises(ServiceError) as caught:
+        ask(url, graph)
+    assert caught.value.code == code
+
+
 def test_a_server_that_drips_is_given_up(graph):
     with hostile_server(dripping) as url, pytest.raises(ServiceError) as caught:
-        PlannerClient(url, timeout=0.3).plan(graph, device="mkr1000", ram_bytes=RAM)
+        hasty(url, timeout=0.3).plan(graph, device="mkr1000", ram_bytes=RAM)
     assert caught.value.code == "server_timeout"
 
 
@@ -267,7 +292,7 @@ def test_a_server_that_is_silent_is_given_up(graph):
         hostile_server(lambda handler, body: time.sleep(1)) as url,
         pytest.raises(ServiceError) as caught,
     ):
-        PlannerClient(url, timeout=0.2).plan(graph, device="mkr1000", ram_bytes=RAM)
+        hasty(url, timeout=0.2).plan(graph, device="mkr1000", ram_bytes=RAM)
     assert caught.value.code == "server_timeout"
 
 

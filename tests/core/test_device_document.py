@@ -58,6 +58,8 @@ def test_toml_and_json_read_the_same():
     ("change", "code", "path"),
     [
         ({"ram_bytes": -1}, "out_of_range", "$.ram_bytes"),
+        ({"ram_bytes": None}, "wrong_type", "$.ram_bytes"),
+        ({"flash_watts": None}, "wrong_type", "$.flash_watts"),
         ({"ram_bytes": 1.5}, "wrong_type", "$.ram_bytes"),
         ({"ram_bytes": True}, "wrong_type", "$.ram_bytes"),
         ({"ram_bytes": 2**53}, "out_of_range", "$.ram_bytes"),

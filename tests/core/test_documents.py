@@ -78,6 +78,18 @@ def test_brackets_inside_strings_are_no_depth() -> None:
     assert parse_json("[" * 16 + "]" * 16) is not None
 
 
+@pytest.mark.parametrize("run", range(1, 6))
+def test_backslashes_before_a_quote_hide_no_depth(run: int) -> None:
+    """An even run of them ends the string: what follows is depth. An odd one does not."""
+    hidden = '["' + "\\" * run + '"' + "[" * 20
+    assert refusal(hidden).code == ("document_too_deep" if run % 2 == 0 else "document_not_json")
+
+
+def test_more_quotes_than_the_values_could_have() -> None:
+    assert refusal(b'"' * 17, Limits(values=4)).code == "limit_exceeded"
+    assert parse_json(b'{"a":"b","c":"d"}', Limits(values=2)) == {"a": "b", "c": "d"}
+
+
 @pytest.mark.parametrize(
     "text",
     [

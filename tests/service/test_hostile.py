@@ -8,25 +8,25 @@ import time
 import pytest
 
 from poet_service.app import create_app
-from poet_service.settings import ServiceSettings
-from tests.service.conftest import (
-    WaitingPlanner,
-    check_problem,
-    keep_everything_planner,
-    make_client,
-)
+from poet_service.settings import Settings
+from tests.service.asgi import JSON as JSON_HEADERS
+from tests.service.asgi import call, http_scope
+from tests.service.conftest import check_problem
 
 JSON = {"Content-Type": "application/json"}
-SCOPE = {
-    "type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/plans", "root_path": "",
-    "raw_path": b"/v1/plans", "query_string": b"", "scheme": "http",
-    "server": ("127.0.0.1", 8080), "client": ("127.0.0.1", 1),
-    "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
-}  # fmt: skip
+SCOPE = http_scope("POST", "/v1/plans", headers=JSON_HEADERS)
+POSTS = ("/v1/plans", "/v1/plans:validate", "/v1/plans:verify", "/v1/frontiers",
+         "/v1/devices:validate")  # fmt: skip
 
 
-def post(client, content, headers=JSON):
-    return client.post("/v1/plans", content=content, headers=headers)
+def post(client, content, headers=JSON, path="/v1/plans"):
+    return client.post(path, content=content, headers=headers)
+
+
+@pytest.fixture
+def app(store, held, tmp_path):
+    """The application without its life: nothing is started."""
+    return create_app(Settings(state_dir=tmp_path, body_seconds=0.2), store=store, executor=held)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,8 @@ def post(client, content, headers=JSON):
     ],
 )
 def test_a_text_that_is_no_request(client, body, status, code):
-    check_problem(post(client, body), status, code)
+    for path in POSTS:
+        check_problem(post(client, body, path=path), status, code)
 
 
 def changed(body, path, value):
@@ -98,6 +99,31 @@ def test_a_request_that_makes_no_sense(client, request_body, path, value, code):
     check_problem(client.post("/v1/plans", json=changed(request_body, path, value)), 422, code)
 
 
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"points": 0}, "out_of_range"),
+        ({"points": 33}, "out_of_range"),
+        ({"points": 1.5}, "wrong_type"),
+        ({"points": 2, "ram_bytes": [32768]}, "limit_twice"),
+        ({"ram_bytes": []}, "out_of_range"),
+        ({"ram_bytes": [0]}, "out_of_range"),
+        ({"ram_bytes": ["1"]}, "wrong_type"),
+        ({"ram_bytes": 32768}, "wrong_type"),
+        ({"ram_bytes": list(range(20000, 20033))}, "limit_exceeded"),
+        ({"ram_bytes": [32768, 1024]}, "ram_below_floor"),
+        ({"ram_bytes": [2**40]}, "ram_above_device"),
+        ({"budget": {"ram_bytes": 32768}}, "unknown_field"),
+        ({"budget": 5}, "wrong_type"),
+        ({"warm_start": {}}, "unknown_field"),
+        ({"device": "no-board"}, "unknown_device"),
+    ],
+)
+def test_a_frontier_that_makes_no_sense(client, graph, change, code):
+    body = {"graph": graph, "device": "mkr1000"} | change
+    check_problem(client.post("/v1/frontiers", json=body), 422, code)
+
+
 def test_more_ops_than_the_service_takes_names_the_limit(client, request_body):
     op = {"id": 0, "name": "a", "kind": "k", "phase": "forward"}
     ops = [op | {"id": index} for index in range(5001)]
@@ -106,7 +132,7 @@ def test_more_ops_than_the_service_takes_names_the_limit(client, request_body):
     assert (problem["path"], "5000" in problem["detail"]) == ("$.graph.ops", True)
 
 
-def test_the_product_of_ops_and_storages_is_bounded(request_body):
+def test_the_product_of_ops_and_storages_is_bounded(make_client, request_body):
     client = make_client(ops_times_storages=10)
     problem = check_problem(client.post("/v1/plans", json=request_body), 422, "limit_exceeded")
     assert problem["path"] == "$.graph"
@@ -116,8 +142,7 @@ def test_a_huge_body(client):
     check_problem(post(client, b" " * (16 * 2**20 + 1)), 413, "document_too_large")
 
 
-def test_a_chunked_body_without_end_is_not_read_to_its_end():
-    app = create_app(planner=keep_everything_planner)
+def test_a_chunked_body_without_end_is_not_read_to_its_end(app):
     sent, replies = 0, []
 
     async def receive():
@@ -128,14 +153,13 @@ def test_a_chunked_body_without_end_is_not_read_to_its_end():
     async def send(message):
         replies.append(message)
 
-    asyncio.run(app(SCOPE, receive, send))
+    asyncio.run(app(dict(SCOPE), receive, send))
     assert replies[0]["status"] == 413
     assert json.loads(replies[1]["body"])["code"] == "document_too_large"
     assert sent <= 34 * 2**20
 
 
-def test_a_body_that_never_comes():
-    app = create_app(planner=keep_everything_planner, settings=ServiceSettings(body_seconds=0.05))
+def test_a_body_that_never_comes(app):
     replies = []
 
     async def receive():
@@ -145,53 +169,34 @@ def test_a_body_that_never_comes():
     async def send(message):
         replies.append(message)
 
-    asyncio.run(app(SCOPE, receive, send))
+    asyncio.run(app(dict(SCOPE), receive, send))
     assert replies[0]["status"] == 408
 
 
-def test_a_client_that_goes_away_ends_its_solve(request_body):
-    planner = WaitingPlanner()
-    app = create_app(planner=planner)
-    body = json.dumps(request_body).encode()
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
+def test_a_client_that_goes_away_leaves_its_job(app, held, request_body):
+    """The job was accepted; who wants it stopped says so."""
 
-    async def receive():
-        if messages:
-            return messages.pop()
-        while not planner.started.is_set():
-            await asyncio.sleep(0.01)
-        return {"type": "http.disconnect"}
+    async def go_away():
+        gone = asyncio.Event()
+        asking = asyncio.ensure_future(
+            call(
+                app,
+                "POST",
+                "/v1/plans",
+                query=b"wait=30",
+                body=json.dumps(request_body).encode(),
+                gone=gone,
+            )
+        )
+        async with asyncio.timeout(10):
+            while not held.submitted:
+                await asyncio.sleep(0.01)
+            gone.set()
+            await asking
 
-    async def send(message):
-        pass
-
-    asyncio.run(asyncio.wait_for(app(SCOPE, receive, send), 10))
-    assert planner.cancelled.is_set()
-
-
-def test_a_server_that_stops_ends_its_solves(request_body):
-    planner = WaitingPlanner()
-    app = create_app(planner=planner)
-    body = json.dumps(request_body).encode()
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive():
-        if messages:
-            return messages.pop()
-        return await asyncio.Event().wait()
-
-    async def send(message):
-        pass
-
-    async def stop():
-        task = asyncio.ensure_future(app(SCOPE, receive, send))
-        while not planner.started.is_set():
-            await asyncio.sleep(0.01)
-        task.cancel()
-        await asyncio.wait([task])
-
-    asyncio.run(asyncio.wait_for(stop(), 10))
-    assert planner.cancelled.is_set()
+    asyncio.run(go_away())
+    assert held.stopped == []
+    assert str(held.store.solve(held.submitted[0]).state) == "queued"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +217,7 @@ def test_a_compressed_body(client):
 
 def test_the_content_type_may_name_its_charset(client, request_body):
     headers = {"Content-Type": 'Application/JSON; charset="UTF-8"'}
-    assert post(client, json.dumps(request_body).encode(), headers).status_code == 200
+    assert post(client, json.dumps(request_body).encode(), headers).status_code == 202
 
 
 def test_a_refusal_is_quick(client):
@@ -250,8 +255,10 @@ def test_strings_never_come_back_as_html_or_raw_escapes(client, request_body, te
     body["graph"]["name"] = text
     for op in body["graph"]["ops"]:
         op["kind"] = op["module"] = text
-    fine = client.post("/v1/plans", json=body)
-    assert fine.status_code == 200
+    fine = client.post("/v1/plans?wait=20", json=body)
+    assert fine.json()["state"] == "finished"
+    links = fine.json()["links"]
+    shown = [client.get(links["plan"]), client.post("/v1/plans:validate", json=body)]
     refused = [
         client.post("/v1/plans", json=body | {"budget": {"ram_bytes": 100}}),
         client.post("/v1/plans", json=body | {"device": text}),
@@ -259,7 +266,7 @@ def test_strings_never_come_back_as_html_or_raw_escapes(client, request_body, te
         client.post("/v1/plans", json=changed(body, ("graph", "ops", 0, "phase"), text)),
         client.post("/v1/plans", json=changed(body, ("graph", "ops", 0, "reads"), [3])),
     ]
-    for response in [fine, *refused]:
+    for response in [fine, *shown, *refused]:
         assert response.headers["content-type"].startswith("application/")
         assert b"<" not in response.content
         assert b"\x1b" not in response.content

@@ -1,0 +1,1 @@
+"""Migrations of the schema, run by Alembic; see schema.py. A released one is never changed."""

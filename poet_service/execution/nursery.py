@@ -1,0 +1,203 @@
+"""Nursery: the warm process (warm.py), as the process that owns it sees it.
+
+One a process, shared by all its solves. A warm process that ended is started again with the next
+child. Invariant: when the owner ends, however it ends, so do the warm process and every child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from poet_core.errors import ServiceError
+from poet_service.execution.folders import ProcessFolders
+from poet_service.execution.limits import ExecutionLimits
+from poet_service.execution.warm import LINE_BYTES, READY
+
+# 0.3 s on an idle machine.
+_START_SECONDS = 60.0
+_END_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildEnds:
+    """The parent's ends of a child: three descriptors, a socket. Whoever has them closes them."""
+
+    words_in: int
+    words_out: int
+    last_words: int
+    leash: socket.socket
+
+
+class Nursery:
+    """Every method may be called from any thread. `folder`: the state folder, which processes may
+    share; what is temporary is in `solves` below it. `child`: the module of a child's life."""
+
+    def __init__(self, folder: Path, *, child: str = "poet_service.execution.child") -> None:
+        self._child = child
+        self.root = folder / "solves"
+        self._folders = ProcessFolders(self.root)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Sweep the folders of dead processes and start the warm one. Raises ServiceError
+        (`planner_unavailable`)."""
+        self._folders.open()
+        with self._lock:
+            self._start()
+
+    @property
+    def process_id(self) -> int | None:
+        """The warm process's, where one was started."""
+        process = self._process
+        return None if process is None else process.pid
+
+    def ready(self) -> str | None:
+        """None where children can be had, else why not."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return "The warm process of the planner does not run."
+        return None
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A folder for one child."""
+        with self._folders.solve() as folder:
+            yield folder
+
+    def child(self, folder: Path, limits: ExecutionLimits) -> ChildEnds:
+        """A new child. Raises ServiceError (`planner_unavailable`)."""
+        order = {
+            "folder": str(folder),
+            "memory_bytes": limits.memory_bytes,
+            "file_bytes": limits.file_bytes,
+            "niceness": limits.niceness,
+        }
+        line = json.dumps(order).encode() + b"\n"
+        assert len(line) <= LINE_BYTES
+        stdin, words_in = os.pipe()
+        words_out, stdout = os.pipe()
+        last_words, stderr = os.pipe()
+        leash, held = socket.socketpair()
+        theirs = (stdin, stdout, stderr, held.fileno())
+        ours = ChildEnds(words_in=words_in, words_out=words_out, last_words=last_words, leash=leash)
+        try:
+            self._send(line, theirs)
+        except BaseException:
+            close_ends(ours)
+            raise
+        finally:
+            for descriptor in (stdin, stdout, stderr):
+                os.close(descriptor)
+            held.close()
+        return ours
+
+    def kill(self) -> None:
+        """End the warm process and all its children at once; the next child starts another."""
+        with self._lock:
+            if self._process is not None:
+                self._process.kill()
+
+    def close(self) -> None:
+        """End the warm process and every child, and remove this process's folder."""
+        with self._lock:
+            self._end()
+        self._folders.close()
+
+    def _send(self, line: bytes, descriptors: tuple[int, ...]) -> None:
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            assert self._control is not None
+            try:
+                socket.send_fds(self._control, [line], descriptors)
+            except OSError:  # it died just now
+                self._start()
+                socket.send_fds(self._control, [line], descriptors)
+
+    def _start(self) -> None:
+        self._end()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "poet_service.execution.warm"),
+                    *(str(theirs.fileno()), self._child),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+                cwd="/",
+                start_new_session=True,
+            )
+        self._control = ours
+        if not select.select([ours], [], [], _START_SECONDS)[0] or ours.recv(64) != READY:
+            self._end()
+            raise ServiceError(
+                "The planner does not start.",
+                code="planner_unavailable",
+                hint="Is the package whole (python -m poet_service.execution.warm)?",
+            )
+
+    def _end(self) -> None:
+        """Politely: the warm process kills and reaps its children; then without asking."""
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def close_ends(ends: ChildEnds) -> None:
+    """Let go of a child; if it lives it is killed."""
+    ends.leash.close()
+    for descriptor in (ends.words_in, ends.words_out, ends.last_words):
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def _environment() -> dict[str, str]:
+    """Enough to find Python's and the solvers' libraries; none of the service's secrets."""
+    wanted = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
+    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {
+        **{name: os.environ[name] for name in wanted if name in os.environ},
+        # numpy, which highspy loads and nobody uses, would start a thread a core.
+        **dict.fromkeys(threads, "1"),
+        # A thread's own arena reserves 64 MB of address space, which is what is limited.
+        "MALLOC_ARENA_MAX": "2",
+        "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }

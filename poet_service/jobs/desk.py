@@ -1,0 +1,286 @@
+"""Jobs: what the routes call. A job belongs to one token; the solve behind it may have many jobs.
+
+    submit   a body -> a stored answer at once, or a job that somebody will work on
+    view     a job as it stands, after a wait where one was asked for
+    leave    this job wants it no more; the solve ends when its last job has left
+
+A request that was answered before costs this process no parsing and no judging: it remembers the
+digests of bodies, and answers that it has judged. What it remembers is looked up in the database
+each time, so that an answer that was erased or found damaged elsewhere is not given from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from dataclasses import dataclass
+
+from poet_core.errors import ServiceError
+from poet_service.database.store import Store
+from poet_service.execution.executor import Executor
+from poet_service.jobs.asked import Asked, read_asked
+from poet_service.jobs.judged import Answer, JudgedPlans
+from poet_service.jobs.keys import solve_key
+from poet_service.jobs.records import JobRecord, QueueLimits, SolveRecord
+from poet_service.jobs.remembered import Remembered
+from poet_service.jobs.states import SolveState
+from poet_service.jobs.views import has_ended, plan_job_path, plan_job_view
+from poet_service.poller import Poller
+from poet_service.problems import error_document
+from poet_service.security.tokens import Caller
+from poet_service.settings import Settings
+from poet_service.threads import Threads
+
+# Hashing this much takes about a millisecond, which is long for the event loop.
+_LONG_BODY_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a submission is answered with."""
+
+    job_id: str
+    ended: bool
+    location: str
+    body: bytes
+
+
+def new_job_id() -> str:
+    """128 random bits: nobody can guess a job."""
+    return secrets.token_hex(16)
+
+
+def unknown_job(code: str = "plan_unknown") -> ServiceError:
+    """A job that is not there, or not this token's: nobody can tell which."""
+    return ServiceError(
+        "This service has no job of that id.",
+        code=code,
+        hint="Ended jobs are erased after a while: post the request again.",
+    )
+
+
+class Jobs:
+    """The plan jobs of one process. Every method is called from the event loop."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        executor: Executor,
+        settings: Settings,
+        threads: Threads,
+        poller: Poller,
+        judged: JudgedPlans,
+    ) -> None:
+        self._store, self._executor, self._settings = store, executor, settings
+        self._threads, self._poller, self._judged = threads, poller, judged
+        self._secret: bytes | None = None
+        # A body's digest -> its key; a token's key -> the job that it has for it.
+        self._keys: Remembered[tuple[str, bytes], bytes] = Remembered(
+            most=settings.remembered_requests
+        )
+        self._answered: Remembered[tuple[int, bytes], str] = Remembered(
+            most=settings.remembered_requests
+        )
+
+    async def submit(self, caller: Caller, body: bytes, *, idempotency_key: str | None) -> Reply:
+        """Take a body of POST /v1/plans in. Raises what `read_asked` and the store refuse."""
+        digest = await self._digest(body)
+        if idempotency_key is None:
+            key = self._keys.get((caller.tenant, digest))
+            reply = None if key is None else await self._stored(caller, key)
+            if reply is not None:
+                return reply
+        asked = await self._threads.work(read_asked, body, self._settings)
+        key = await self.key_of(caller, asked.document, asked.warm_start)
+        self._keys.put((caller.tenant, digest), key)
+        reply = await self._stored(caller, key) if idempotency_key is None else None
+        if reply is not None:
+            return reply
+        job, solve = await self._submitted(caller, asked, key, idempotency_key)
+        if idempotency_key is None and not await self._is_sound(job, solve):
+            await self._threads.database(self._store.leave, job.id, caller.token_id, discard=True)
+            job, solve = await self._submitted(caller, asked, key, None)
+        if job.left_at is None and solve.state is SolveState.FINISHED:
+            self._answered.put((caller.token_id, key), job.id)
+        return await self._reply(job, solve)
+
+    async def ending(self, caller: Caller, reply: Reply, seconds: float) -> Reply:
+        """The reply to a submission again, at the job's end or after `seconds`."""
+        return await self._reply(*await self._waited(caller, reply.job_id, seconds))
+
+    async def view(self, caller: Caller, job_id: str, *, wait_seconds: float = 0) -> bytes:
+        """The job as JSON, after its end or `wait_seconds`. Raises ServiceError (`plan_unknown`)."""
+        job, solve = await self._waited(caller, job_id, wait_seconds)
+        return await self._shown(job, solve)
+
+    async def find(self, caller: Caller, job_id: str) -> tuple[JobRecord, SolveRecord]:
+        """A plan job of this token and its solve. Raises ServiceError (`plan_unknown`)."""
+
+        def look() -> tuple[JobRecord | None, SolveRecord | None]:
+            job = self._store.job(job_id, caller.token_id)
+            if job is None or job.solve_id is None:
+                return None, None
+            return job, self._store.solve(job.solve_id)
+
+        job, solve = await self._threads.database(look)
+        if job is None or solve is None:
+            raise unknown_job()
+        return job, solve
+
+    async def leave(self, caller: Caller, job_id: str, *, discard: bool) -> bytes | None:
+        """Stop the job and show it as it stays, or erase it. Raises ServiceError."""
+        await self.find(caller, job_id)
+        left = await self._threads.database(
+            self._store.leave, job_id, caller.token_id, discard=discard
+        )
+        if left is None:
+            raise unknown_job()
+        for solve_id in left.solves_to_stop:
+            await self._executor.stop(solve_id)
+        self._poller.nudge(left.job.solve_ids)
+        return None if discard else await self.view(caller, job_id)
+
+    async def plan(self, caller: Caller, job_id: str) -> bytes:
+        """The plan document alone. Raises ServiceError (`no_plan_yet`, `no_plan`,
+        `stored_plan_invalid`)."""
+        job, solve = await self.find(caller, job_id)
+        answer = await self._answer(job, solve)
+        if answer is None:
+            ended = has_ended(job, solve)
+            raise ServiceError(
+                "This job ended without a plan." if ended else "This job has no plan yet.",
+                code="no_plan" if ended else "no_plan_yet",
+                hint=f"See GET {plan_job_path(job_id)}.",
+            )
+        return answer.plan
+
+    async def log(self, caller: Caller, job_id: str, offset: int) -> dict[str, object]:
+        """A part of the planner's log from `offset` on, and whether it was the last."""
+        _, solve = await self.find(caller, job_id)
+        text, after = await self._threads.database(
+            self._store.read_log, solve.id, offset, self._settings.log_chunk_bytes
+        )
+        return {
+            "text": text,
+            "next_offset": after,
+            "done": solve.state.ended and after >= solve.log_bytes,
+        }
+
+    def limits_of(self, caller: Caller) -> QueueLimits:
+        """What a submission of this token must stay within."""
+        own = caller.most_active_jobs
+        return QueueLimits(
+            queue_depth=self._settings.queue_depth,
+            active_jobs_of_token=self._settings.active_jobs_per_token if own is None else own,
+            retry_after_seconds=self._settings.retry_after_seconds,
+        )
+
+    async def key_of(self, caller: Caller, document: bytes, warm_start: bytes | None) -> bytes:
+        """The key of a canonical request for this caller's tenant."""
+        if self._secret is None:
+            self._secret = await self._threads.database(self._store.secret)
+        return solve_key(self._secret, caller.tenant, document, warm_start)
+
+    async def _submitted(
+        self, caller: Caller, asked: Asked, key: bytes, idempotency_key: str | None
+    ) -> tuple[JobRecord, SolveRecord]:
+        submitted = await self._threads.database(
+            self._store.submit,
+            job_id=new_job_id(),
+            token_id=caller.token_id,
+            tenant=caller.tenant,
+            key=key,
+            request=asked.document,
+            wall_seconds=asked.request.wall_seconds,
+            # The key says what was asked, however it was written.
+            idempotency=None if idempotency_key is None else (idempotency_key, key),
+            warm_start=asked.warm_start,
+            limits=self.limits_of(caller),
+        )
+        if submitted.created_solve:
+            await self._executor.submit(submitted.solve.id)
+        return submitted.job, submitted.solve
+
+    async def _is_sound(self, job: JobRecord, solve: SolveRecord) -> bool:
+        """False where the stored answer that was joined turned out to be damaged."""
+        if solve.state is not SolveState.FINISHED:
+            return True
+        try:
+            return await self._answer(job, solve) is not None
+        except ServiceError as error:
+            if error.code != "stored_plan_invalid":
+                raise
+            return False
+
+    async def _stored(self, caller: Caller, key: bytes) -> Reply | None:
+        """The answer to a key that this token has a job for already; None where it must ask."""
+        job_id = self._answered.get((caller.token_id, key))
+        if job_id is None:
+            return None
+
+        def look() -> tuple[JobRecord | None, SolveRecord | None]:
+            return (
+                self._store.job(job_id, caller.token_id),
+                self._store.find_solve(caller.tenant, key),
+            )
+
+        job, solve = await self._threads.database(look)
+        if (
+            job is None
+            or solve is None
+            or job.solve_id != solve.id
+            or job.left_at is not None
+            or solve.state is not SolveState.FINISHED
+        ):
+            self._answered.forget((caller.token_id, key))
+            return None
+        return await self._reply(job, solve)
+
+    async def _digest(self, body: bytes) -> bytes:
+        if len(body) < _LONG_BODY_BYTES:
+            return hashlib.sha256(body).digest()
+        return await self._threads.work(lambda: hashlib.sha256(body).digest())
+
+    async def _reply(self, job: JobRecord, solve: SolveRecord) -> Reply:
+        return Reply(
+            job_id=job.id,
+            ended=has_ended(job, solve),
+            location=plan_job_path(job.id),
+            body=await self._shown(job, solve),
+        )
+
+    async def _waited(
+        self, caller: Caller, job_id: str, seconds: float
+    ) -> tuple[JobRecord, SolveRecord]:
+        """The job at its end, or as it is when the time is over."""
+        ends = time.monotonic() + seconds
+        while True:
+            mark = self._poller.mark
+            job, solve = await self.find(caller, job_id)
+            left = ends - time.monotonic()
+            if (
+                has_ended(job, solve)
+                or left <= 0
+                or not await self._poller.news({solve.id: solve.last_seq}, left, mark=mark)
+            ):
+                return job, solve
+
+    async def _answer(self, job: JobRecord, solve: SolveRecord) -> Answer | None:
+        if job.standing is not None:
+            if not job.standing.has_plan:
+                return None
+            return await self._threads.work(self._judged.of_job, job.id, solve)
+        if not solve.has_plan:
+            return None
+        return self._judged.known(solve) or await self._threads.work(self._judged.of_solve, solve)
+
+    async def _shown(self, job: JobRecord, solve: SolveRecord) -> bytes:
+        try:
+            return plan_job_view(job, solve, await self._answer(job, solve))
+        except ServiceError as error:
+            if error.code != "stored_plan_invalid":
+                raise
+            again = await self._threads.database(self._store.solve, solve.id)
+            return plan_job_view(job, again or solve, None, error_document(error))
