@@ -14,7 +14,7 @@ from poet_cli.commands.trace import set_threads
 from poet_cli.isolated_training import Job, WorkerChoices, train_isolated, units_of
 from poet_cli.loading import load_step
 from poet_cli.output import working
-from poet_cli.planning import CancellablePlanner, interrupted, planned_for_time
+from poet_cli.planning import InterruptiblePlanner, interrupted, planned_for_time
 
 if TYPE_CHECKING:
     from poet_core.plan import Plan
@@ -67,7 +67,7 @@ def _as_asked(
     def planned(cancel: threading.Event) -> Plan:
         source = PlanSource(
             device=how.get("device"), ram=how["ram"], plan=how.get("plan"),
-            planner=planner.until(cancel) if planner else CancellablePlanner(cancel),
+            planner=(planner or InterruptiblePlanner()).until(cancel),
             time_ratio=None,
             objective=Objective.ENERGY, allowed=None, flash_write_bytes=None,
             wall_seconds=wall_seconds,

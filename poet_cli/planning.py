@@ -43,6 +43,18 @@ class CancellablePlanner:
         )
 
 
+class InterruptiblePlanner:
+    """Plans in this process, in a thread: Ctrl-C ends the solvers first, and then goes on."""
+
+    def plan(self, request: PlanRequest) -> Plan:
+        """See `poet_solvers.plan`. Raises KeyboardInterrupt too."""
+        return interrupted(lambda cancel: self.until(cancel).plan(request))
+
+    def until(self, cancel: threading.Event) -> CancellablePlanner:
+        """The same where somebody else waits for Ctrl-C."""
+        return CancellablePlanner(cancel)
+
+
 def planned_for_time(
     program: Program,
     budget_bytes: int,

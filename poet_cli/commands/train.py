@@ -19,6 +19,7 @@ from poet_cli.files import load_plan
 from poet_cli.loading import load_step
 from poet_cli.options import chosen_device, device_options, json_option
 from poet_cli.output import print_json, print_table, working
+from poet_cli.planning import InterruptiblePlanner
 from poet_cli.remote import ServerPlanner
 from poet_cli.server_options import ServerChoice, server_options, taken_server
 from poet_cli.worker_options import only_isolated, worker_choices, worker_options
@@ -196,7 +197,7 @@ def _plan_arguments(
                 hint="Give --plan alone, or --device and --ram.",
             )
         return {"plan": load_plan(plan_file), "ram": ram_bytes}
-    planner = None if server is None else ServerPlanner(server)
+    planner = InterruptiblePlanner() if server is None else ServerPlanner(server)
     return {"device": chosen_device(device, device_file), "ram": ram_bytes, "planner": planner}
 
 
