@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from poet_core.bounds import check_base_costs
 from poet_core.documents import canonical_json, parse_json, refuse
 from poet_core.errors import PlanError
 from poet_core.plan import Plan, Problem
@@ -39,6 +40,7 @@ def read_asked(body: bytes, settings: Settings) -> Asked:
     start = members.pop("warm_start", None)
     request = read_plan_request(members, settings)
     problem = request.problem()
+    check_base_costs(problem)
     return Asked(
         request=request,
         problem=problem,

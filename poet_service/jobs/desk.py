@@ -93,7 +93,7 @@ class Jobs:
             if reply is not None:
                 return reply
         asked = await self._threads.work(read_asked, body, self._settings)
-        key = await self.key_of(caller, asked.document, asked.warm_start)
+        key = solve_key(await self.secret(), caller.tenant, asked.document, asked.warm_start)
         self._keys.put((caller.tenant, digest), key)
         reply = await self._stored(caller, key) if idempotency_key is None else None
         if reply is not None:
@@ -177,11 +177,11 @@ class Jobs:
             retry_after_seconds=self._settings.retry_after_seconds,
         )
 
-    async def key_of(self, caller: Caller, document: bytes, warm_start: bytes | None) -> bytes:
-        """The key of a canonical request for this caller's tenant."""
+    async def secret(self) -> bytes:
+        """What keys are made with."""
         if self._secret is None:
             self._secret = await self._threads.database(self._store.secret)
-        return solve_key(self._secret, caller.tenant, document, warm_start)
+        return self._secret
 
     async def _submitted(
         self, caller: Caller, asked: Asked, key: bytes, idempotency_key: str | None

@@ -477,6 +477,15 @@ def test_a_budget_below_the_floor_is_refused_with_the_least_one(client, request_
     assert "12288" in problem["hint"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [({"step_seconds": 1e-9}, "time_below_base"), ({"energy_joules": 1e-12}, "energy_below_base")],
+)
+def test_a_limit_below_every_op_once_is_refused_at_once(client, request_body, limit, code):
+    body = request_body | {"budget": {"ram_bytes": 16400} | limit}
+    assert check_problem(client.post("/v1/plans", json=body), 422, code)["base"] > 0
+
+
 def test_more_ram_than_the_device_has(client, request_body):
     response = client.post("/v1/plans", json=request_body | {"budget": {"ram_bytes": 2**30}})
     check_problem(response, 422, "ram_above_device")
