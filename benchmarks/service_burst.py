@@ -9,7 +9,6 @@ solved at the first attempt, and the judge accepts each plan for the very proble
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,13 +20,15 @@ from benchmarks.service_load import percentile
 from benchmarks.service_problems import body_of, small_request
 from benchmarks.service_process import Memory, service, watched
 from poet_client.judging import judged
+from poet_client.retrying import RetryPolicy
 from poet_core.errors import PoetError
 from poet_core.plan_request import PlanRequest
 
 _MB = 10**6
 _API_MB = 300
 _POLL_SECONDS = 20
-_PAUSE_SECONDS = 2.0
+# How our own client waits.
+_PATIENCE = RetryPolicy()
 _GIVE_UP_SECONDS = 900.0
 # Every problem is another one than those of the other parts.
 _FIRST = 10_000
@@ -59,13 +60,18 @@ async def _burst(count: int) -> list[Figure]:
     ]
     told: Counter[str] = Counter()
     with service() as served:
-        started = time.perf_counter()
+        started, before = time.perf_counter(), served.cpu_seconds()
         async with watched(served.process.pid) as memory:
             await asyncio.gather(*(_run(client, served.address, told) for client in clients))
         seconds = time.perf_counter() - started
+        cpu_seconds, peak_bytes = served.cpu_seconds() - before, served.peak_bytes()
         jobs = await _jobs(served.address)
-        peak_bytes = served.peak_bytes()
-    return _figures(clients, jobs, told, seconds) + _memory(memory, peak_bytes)
+    return [
+        *_figures(clients, jobs, told, seconds),
+        Figure(what="the API process's CPU time of a problem, polls and refusals with it",
+               value=cpu_seconds / count * 1e3, unit="ms"),
+        *_memory(memory, peak_bytes),
+    ]  # fmt: skip
 
 
 async def _run(client: _Client, address: Address, told: Counter[str]) -> None:
@@ -86,9 +92,9 @@ async def _run(client: _Client, address: Address, told: Counter[str]) -> None:
 
 async def _patiently(address: Address, request: bytes, told: Counter[str]) -> Answer:
     """The answer that is none of "later". Raises RuntimeError at any other refusal."""
-    ends = time.perf_counter() + _GIVE_UP_SECONDS
+    ends, refusals = time.perf_counter() + _GIVE_UP_SECONDS, 0
     while time.perf_counter() < ends:
-        wait = 0.0
+        wait, refusals = 0.0, refusals + 1
         try:
             answer = await ask_once(address, request)
         except OSError:
@@ -100,7 +106,7 @@ async def _patiently(address: Address, request: bytes, told: Counter[str]) -> An
                 raise RuntimeError(f"refused: {answer.status} {answer.body[:500]!r}")
             told[str(answer.status)] += 1
             wait = float(answer.header("retry-after") or 0)
-        await asyncio.sleep(wait + random.random() * _PAUSE_SECONDS)
+        await asyncio.sleep(wait + _PATIENCE.pause_seconds(refusals))
     raise RuntimeError("the service did not answer in time")
 
 

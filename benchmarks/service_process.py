@@ -74,7 +74,9 @@ def service(
             try:
                 yield _begun(process, Path(folder))
             finally:
-                _end(process, Path(folder, "log"))
+                complaint = _end(process, Path(folder, "log"))
+            if complaint:
+                raise RuntimeError(complaint)
 
 
 def _begun(process: subprocess.Popen[str], folder: Path) -> Service:
@@ -87,18 +89,20 @@ def _begun(process: subprocess.Popen[str], folder: Path) -> Service:
     return Service(address=Address.of(address), process=process, state_dir=folder / "state")
 
 
-def _end(process: subprocess.Popen[str], log: Path) -> None:
+def _end(process: subprocess.Popen[str], log: Path) -> str:
+    """End it; what was amiss about that."""
     family = [process.pid, *_under(process.pid)]
     process.send_signal(signal.SIGTERM)
     try:
         status = process.wait(_ENDS_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        raise RuntimeError("poet serve did not end when it was told to") from None
+        return "poet serve did not end when it was told to"
     left = [pid for pid in family if Path(f"/proc/{pid}").exists() and _parent(pid) != 0]
-    if status or left:
-        said = log.read_text(encoding="utf-8")[-2000:]
-        raise RuntimeError(f"poet serve ended with {status}, left processes {left}: {said}")
+    if not status and not left:
+        return ""
+    said = log.read_text(encoding="utf-8")[-2000:]
+    return f"poet serve ended with {status}, left processes {left}: {said}"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -42,6 +42,7 @@ def frontier_at(
 ) -> tuple[Frontier, bool] | None:
     """The frontier, and whether Ctrl-C cut it short; None: it cannot be had there, and planning here
     is wanted instead. Raises what `PlannerClient.frontier` raises and UsageError of the store."""
+    from poet_client.frontier_flows import sweep_of
     from poet_client.judging import with_figures
     from poet_core.bounds import ram_floor
     from poet_solvers.frontier import Frontier
@@ -53,8 +54,10 @@ def frontier_at(
     store = FrontierStore(sweep.store, problem, _PLANNER)
     store.check()
     points = _begin(store, sweep)
+    asked = sweep_of(with_figures(sweep.request), sweep.budgets)
+    points |= {refused.ram_bytes: _point(refused) for refused in asked.refused}
     with server.client() as client:
-        left = [budget for budget in sweep.budgets if budget not in points]
+        left = [budget for budget in asked.ram_bytes if budget not in points]
         try:
             job = client.submit_frontier(sweep.request, left) if left else None
             interrupted = job is not None and _collect(job, store, sweep, points, tell)

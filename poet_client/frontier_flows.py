@@ -96,7 +96,9 @@ def sweep_of(request: PlanRequest, ram_bytes: Sequence[int]) -> Sweep:
 
 
 def submit_frontier(sweep: Sweep, key: str, terms: Terms, ends: Deadline) -> Flow[JobView]:
-    """Ask for the plans of a sweep."""
+    """Ask for the plans of a sweep. Raises why none of its budgets can be met, where that is so."""
+    if not sweep.ram_bytes and sweep.refused[0].error is not None:
+        raise sweep.refused[0].error
     document = request_to_document(sweep.request)
     del document["budget"]["ram_bytes"]
     document["ram_bytes"] = list(sweep.ram_bytes)
@@ -150,8 +152,11 @@ def found(place: JobPlace, sweep: Sweep, terms: Terms, ends: Deadline) -> Flow[N
     while True:
         began = ends.left()
         view = yield from look_at_frontier(place, terms, ends, _POLL_SECONDS)
-        for point in view.points:
-            if point.ram_bytes in left and (point.state.ended or view.job.state.ended):
+        for told in view.points:
+            point = told
+            if view.job.state.ended and not told.state.ended:
+                point = replace(told, state=JobState.STOPPED)
+            if point.ram_bytes in left and point.state.ended:
                 left.remove(point.ram_bytes)
                 yield Emit((yield from _planned(place, point, sweep, terms, ends)))
         if not left:

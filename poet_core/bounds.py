@@ -1,4 +1,4 @@
-"""What no plan can beat: the RAM floor, and which op sets it.
+"""What no plan can beat: the RAM floor, and which op sets it; the time and energy of every op once.
 
 An op needs its reads, writes and mutates, its workspace and the reserved bytes at the same time.
 Without paging the persistent storages that it does not touch are resident too. The step also
@@ -11,9 +11,12 @@ from dataclasses import dataclass
 
 from poet_core.errors import BudgetError
 from poet_core.graph import TrainingGraph
-from poet_core.plan import Budget
+from poet_core.plan import Budget, Problem
 from poet_core.text import printable
-from poet_core.units import format_bytes
+from poet_core.units import format_bytes, format_joules, format_seconds
+
+# Limits given as ratios are sums of floats in one order, what is compared with them in another.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,3 +71,21 @@ def check_above_floor(graph: TrainingGraph, budget: Budget, *, paging: bool = Tr
             "set_by": floor.set_by,
         },
     )
+
+
+def check_base_costs(problem: Problem) -> None:
+    """Every op runs at least once: BudgetError (`time_below_base`, `energy_below_base`) where that
+    alone is over a limit."""
+    budget, costs = problem.budget, problem.costs
+    for limit, base, code, name, shown in (
+        (budget.step_seconds, costs.base_seconds, "time_below_base", "time", format_seconds),
+        (budget.energy_joules, costs.base_joules, "energy_below_base", "energy", format_joules),
+    ):
+        if limit is not None and base > limit * (1 + _ROUNDING):
+            raise BudgetError(
+                f"The step's {name} limit of {shown(limit)} is below the {shown(base)} that "
+                "running every op once takes.",
+                code=code,
+                hint=f"Allow at least {shown(base)}, or use a smaller batch.",
+                details={"limit": limit, "base": base},
+            )

@@ -7,6 +7,7 @@ and never become part of a path.
 from __future__ import annotations
 
 import difflib
+import functools
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,13 @@ def load_device(name: str) -> DeviceProfile:
     files = _files()
     if name not in files:
         raise _unknown(name, tuple(sorted(files)))
-    return read_device_toml(files[name].read_bytes())
+    return _profile(files[name].read_bytes())
+
+
+@functools.lru_cache(maxsize=16)
+def _profile(text: bytes) -> DeviceProfile:
+    """Of a file's text: a service reads the same few again and again."""
+    return read_device_toml(text)
 
 
 def _files() -> dict[str, Traversable]:

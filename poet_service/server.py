@@ -68,8 +68,8 @@ def address_of(listener: socket.socket) -> str:
 def run(
     app: Application, settings: Settings, listener: socket.socket, *, announce: Callable[[], None]
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `announce` is called once the application has started. Raises
-    what it could not start for."""
+    """Serve until SIGTERM or SIGINT; `announce` is called once the application has started. The
+    listener stays the caller's to close. Raises what the application could not start for."""
     _allow_files(settings.connections)
     lifespan = _QuietLifespan(app)
     config = uvicorn.Config(
@@ -94,8 +94,6 @@ def run(
         raise ServiceError(
             "The service could not start; the log says where.", code="not_ready"
         ) from lifespan.failure
-    finally:
-        listener.close()
 
 
 class _Server(uvicorn.Server):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager, ExitStack, aclosing
 from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from poet_core.errors import ServiceError
+from poet_service import logs
 from poet_service.problems import problem_response
 
 HEARTBEAT = b": still here\n\n"
@@ -45,12 +46,14 @@ class EventStream(Response):
         self._frames, self._place, self._send_seconds = frames, place, send_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            with self._place:
-                await self._until_gone(receive, send)
-        except ServiceError as refused:  # no place; nothing was sent yet
-            scope["poet_error_code"] = refused.code
-            await problem_response(refused)(scope, receive, send)
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._place)
+            except ServiceError as refused:
+                scope["poet_error_code"] = refused.code
+                await problem_response(refused)(scope, receive, send)
+                return
+            await self._until_gone(receive, send)
 
     async def _until_gone(self, receive: Receive, send: Send) -> None:
         sending = asyncio.create_task(self._send_all(send))
@@ -83,8 +86,10 @@ class EventStream(Response):
                 async for text in frames:
                     await pass_on(text)
             await pass_on(b"", more=False)
-        except TimeoutError:
-            return  # dropped: the server closes a connection whose response did not end
+        except (TimeoutError, ServiceError) as error:
+            # Dropped: the server closes a connection whose response did not end, and a reader that
+            # is still there comes back to where it was.
+            logs.event("stream_dropped", error=getattr(error, "code", "slow_reader"))
 
 
 async def _gone(receive: Receive) -> None:

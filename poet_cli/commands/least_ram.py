@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,11 @@ import click
 
 from poet_cli.files import keep_inputs, load_graph, write_file
 from poet_cli.interruptible import interruptible
+from poet_cli.least_ram_at_server import LeastRamQuery, least_ram_at
 from poet_cli.options import json_option
 from poet_cli.output import print_json, safe, working
 from poet_cli.problem_options import Asked, problem_options
+from poet_cli.server_options import server_options, taken_server
 from poet_core.errors import UsageError
 from poet_core.text import printable
 
@@ -45,7 +48,8 @@ def parse_overhead(text: str) -> float:
     epilog="Examples:\n\n"
     "\b\n"
     "  poet least-ram mlp.graph.json --device raspberry-pi-4b --overhead 5%\n"
-    "  poet least-ram mlp.graph.json --device nrf52840 --overhead 0% --objective time",
+    "  poet least-ram mlp.graph.json --device nrf52840 --overhead 0% --objective time\n"
+    "  poet least-ram mlp.graph.json --device nrf52840 --overhead 5% --server http://127.0.0.1:8080",
 )
 @click.argument("graph", type=click.Path(path_type=Path))
 @problem_options
@@ -61,6 +65,7 @@ def parse_overhead(text: str) -> float:
     "-o", "--output", type=click.Path(path_type=Path), default=Path("plan.json"), show_default=True,
     help="Where the plan goes; - is standard output.",
 )  # fmt: skip
+@server_options
 @json_option
 def least_ram(
     graph: Path,
@@ -79,27 +84,15 @@ def least_ram(
     from poet_core.plan_document import plan_to_document
 
     keep_inputs([graph], [output])
+    server = taken_server(asked)
     request = Asked(**asked).request(load_graph(graph))
-    problem = request.problem()
-    from poet_solvers.backends import SolveLimits
-    from poet_solvers.least_ram import least_ram as find
-
+    device_bytes = request.problem().budget.ram_bytes
+    query = LeastRamQuery(request=request, overhead=overhead, wall_seconds=wall_seconds)
     with working("Looking for the least RAM", quiet=as_json) as tell:
-
-        def work(cancel: threading.Event) -> LeastRam:
-            return find(
-                problem,
-                overhead=overhead,
-                limits=SolveLimits(wall_seconds=wall_seconds),
-                backend=request.backend,
-                on_progress=lambda now: tell(now.message),
-                cancel=cancel,
-            )
-
-        found, interrupted = interruptible(work, "Stopping; the best plan so far is kept …")
+        result = None if server is None else least_ram_at(server, query, tell)
+        found, interrupted = result or _find_here(query, tell)
     document = json.dumps(plan_to_document(found.plan), ensure_ascii=True)
     write_file(output, document.encode() + b"\n")
-    device_bytes = problem.budget.ram_bytes
     if as_json:
         print_json(_document(found, output, device_bytes))
     elif str(output) != "-":
@@ -107,6 +100,24 @@ def least_ram(
     code = _INTERRUPTED if interrupted else _verdict(found, device_bytes)
     if code:
         raise click.exceptions.Exit(code)
+
+
+def _find_here(query: LeastRamQuery, tell: Callable[[str], None]) -> tuple[LeastRam, bool]:
+    """The least RAM found, and whether Ctrl-C cut it short."""
+    from poet_solvers.backends import SolveLimits
+    from poet_solvers.least_ram import least_ram as find
+
+    def work(cancel: threading.Event) -> LeastRam:
+        return find(
+            query.request.problem(),
+            overhead=query.overhead,
+            limits=SolveLimits(wall_seconds=query.wall_seconds),
+            backend=query.request.backend,
+            on_progress=lambda now: tell(now.message),
+            cancel=cancel,
+        )
+
+    return interruptible(work, "Stopping; the best plan so far is kept …")
 
 
 def _verdict(found: LeastRam, device_bytes: int) -> int:

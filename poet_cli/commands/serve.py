@@ -80,7 +80,6 @@ def _serve(settings: Settings, as_json: bool) -> None:
     from poet_service.state_folder import open_service_store
 
     forget_secrets()
-    configure_logging(settings.log_level)
     store = open_service_store(settings)
     try:
         add_initial_token(settings, store)
@@ -88,17 +87,18 @@ def _serve(settings: Settings, as_json: bool) -> None:
             check_remote(settings.host, settings, store)
             if not store.has_tokens():
                 say("warning: everybody who reaches this address may use it, without a token")
-        listener = server.listen(settings.host, settings.port)
-        app = create_app(settings, store=store, executor=_executor(settings, store))
-        address = server.address_of(listener)
+        with server.listen(settings.host, settings.port) as listener:
+            address = server.address_of(listener)
 
-        def announce() -> None:
-            if as_json:
-                print_json({"address": address})
-            else:
-                click.echo(f"Listening on {address}")
+            def announce() -> None:
+                if as_json:
+                    print_json({"address": address})
+                else:
+                    click.echo(f"Listening on {address}")
 
-        server.run(app, settings, listener, announce=announce)
+            configure_logging(settings.log_level)
+            app = create_app(settings, store=store, executor=_executor(settings, store))
+            server.run(app, settings, listener, announce=announce)
     finally:
         store.close()
 

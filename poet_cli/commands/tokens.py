@@ -11,7 +11,7 @@ import click
 
 from poet_cli.options import json_option
 from poet_cli.output import print_json, print_table, say
-from poet_cli.service_options import loaded_settings, service_options
+from poet_cli.service_options import loaded_settings, require_service, service_options
 from poet_core.errors import UsageError
 from poet_core.text import printable
 
@@ -58,16 +58,14 @@ def create_token(
     **given: Any,
 ) -> None:
     """Make a token. Its text is printed once and cannot be read again: the database has a hash."""
+    asked = _named(name, "token"), _named(tenant, "tenant")
+    require_service()
+    from poet_service.security.scopes import read_scopes
+
+    rights = read_scopes(scopes or ("plans", "devices"))
     store = _store(config, given)
     try:
-        from poet_service.security.scopes import read_scopes
-
-        record, text = store.add_token(
-            _named(name, "token"),
-            _named(tenant, "tenant"),
-            read_scopes(scopes or ("plans", "devices")),
-            most_active_jobs,
-        )
+        record, text = store.add_token(*asked, rights, most_active_jobs)
     finally:
         store.close()
     if as_json:

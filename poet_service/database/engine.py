@@ -58,9 +58,9 @@ def open_store(
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        # The text may hold a password, so it is not repeated.
-        raise _url_invalid("something that is no database URL") from error
+    except (ArgumentError, ValueError):
+        # The text may hold a password, so nobody repeats it.
+        raise _url_invalid("something that is no database URL") from None
     backend = parsed.get_backend_name()
     if backend not in {"sqlite", "postgresql"}:
         raise _url_invalid(f"a URL of {backend}")

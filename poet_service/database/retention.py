@@ -160,10 +160,14 @@ _OLDEST = (
             or_(
                 SOLVES.c.id == JOBS.c.solve_id,
                 SOLVES.c.id.in_(
-                    select(JOB_POINTS.c.solve_id).where(JOB_POINTS.c.job_id == JOBS.c.id)
+                    select(JOB_POINTS.c.solve_id)
+                    .where(JOB_POINTS.c.job_id == JOBS.c.id)
+                    .correlate(JOBS)
                 ),
             ),
-            ~exists().where(_LATER.c.solve_id == SOLVES.c.id, _LATER.c.number > JOBS.c.number),
+            ~exists()
+            .where(_LATER.c.solve_id == SOLVES.c.id, _LATER.c.number > JOBS.c.number)
+            .correlate(SOLVES, JOBS),
         )
         .correlate(JOBS)
         .scalar_subquery(),

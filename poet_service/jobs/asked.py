@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from poet_core.bounds import check_base_costs
 from poet_core.documents import canonical_json, parse_json, refuse
 from poet_core.errors import PlanError
-from poet_core.plan import Plan, Problem
+from poet_core.plan import Plan
 from poet_core.plan_document import plan_from_document, plan_to_document
 from poet_core.plan_request import PlanRequest, request_from_document
 from poet_core.verify import verify
@@ -26,10 +27,14 @@ class Asked:
     """A request that a planner can begin with. `document` is its canonical text, `warm_start` that
     of a judged plan for the same graph."""
 
-    request: PlanRequest
-    problem: Problem
     document: bytes
+    wall_seconds: float
     warm_start: bytes | None
+
+    @property
+    def size_bytes(self) -> int:
+        """What keeping it takes."""
+        return len(self.document) + len(self.warm_start or b"")
 
 
 def read_asked(body: bytes, settings: Settings) -> Asked:
@@ -38,11 +43,10 @@ def read_asked(body: bytes, settings: Settings) -> Asked:
     members = read_members(body, settings)
     start = members.pop("warm_start", None)
     request = read_plan_request(members, settings)
-    problem = request.problem()
+    check_base_costs(request.problem())
     return Asked(
-        request=request,
-        problem=problem,
         document=canonical_request(request),
+        wall_seconds=request.wall_seconds,
         warm_start=None if start is None else read_start(start, request, settings),
     )
 

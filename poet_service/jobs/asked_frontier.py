@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from poet_core.bounds import check_above_floor
+from poet_core.bounds import check_above_floor, check_base_costs
 from poet_core.documents import Node, refuse
 from poet_core.plan_request import PlanRequest
 from poet_service.jobs.asked import read_members, read_plan_request
@@ -41,7 +41,7 @@ def read_asked_frontier(body: bytes, settings: Settings) -> AskedFrontier:
     budgets = _default_sizes(request, count) if named is None else named
     requests = [replace(request, ram_bytes=ram_bytes) for ram_bytes in budgets]
     for each in requests:
-        each.problem()  # refuses what no plan can meet
+        check_base_costs(each.problem())  # refuses what no plan can meet
     return AskedFrontier(
         wall_seconds=request.wall_seconds,
         documents=tuple((each.ram_bytes, canonical_request(each)) for each in requests),

@@ -34,6 +34,9 @@ from poet_service.threads import Threads
 
 # Hashing this much takes about a millisecond, which is long for the event loop.
 _LONG_BODY_BYTES = 2**20
+_NO_PLACE = frozenset({"queue_full", "too_many_jobs"})
+# Of the bytes that are remembered, requests that were turned away may have one in so many.
+_TURNED_AWAY_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +86,10 @@ class Jobs:
         self._answered: Remembered[tuple[int, bytes], str] = Remembered(
             most=settings.remembered_requests
         )
+        # What was refused for want of a place comes again, word for word, until there is one.
+        self._turned_away: Remembered[bytes, Asked] = Remembered(
+            most=settings.remembered_bytes // _TURNED_AWAY_SHARE
+        )
 
     async def submit(self, caller: Caller, body: bytes, *, idempotency_key: str | None) -> Reply:
         """Take a body of POST /v1/plans in. Raises what `read_asked` and the store refuse."""
@@ -92,13 +99,21 @@ class Jobs:
             reply = None if key is None else await self._stored(caller, key)
             if reply is not None:
                 return reply
-        asked = await self._threads.work(read_asked, body, self._settings)
-        key = await self.key_of(caller, asked.document, asked.warm_start)
+        asked = self._turned_away.get(digest)
+        if asked is None:
+            asked = await self._threads.work(read_asked, body, self._settings)
+        key = solve_key(await self.secret(), caller.tenant, asked.document, asked.warm_start)
         self._keys.put((caller.tenant, digest), key)
         reply = await self._stored(caller, key) if idempotency_key is None else None
         if reply is not None:
             return reply
-        job, solve = await self._submitted(caller, asked, key, idempotency_key)
+        try:
+            job, solve = await self._submitted(caller, asked, key, idempotency_key)
+        except ServiceError as error:
+            if error.code in _NO_PLACE:
+                self._turned_away.put(digest, asked, weight=asked.size_bytes)
+            raise
+        self._turned_away.forget(digest)
         if idempotency_key is None and not await self._is_sound(job, solve):
             await self._threads.database(self._store.leave, job.id, caller.token_id, discard=True)
             job, solve = await self._submitted(caller, asked, key, None)
@@ -177,11 +192,11 @@ class Jobs:
             retry_after_seconds=self._settings.retry_after_seconds,
         )
 
-    async def key_of(self, caller: Caller, document: bytes, warm_start: bytes | None) -> bytes:
-        """The key of a canonical request for this caller's tenant."""
+    async def secret(self) -> bytes:
+        """What keys are made with."""
         if self._secret is None:
             self._secret = await self._threads.database(self._store.secret)
-        return solve_key(self._secret, caller.tenant, document, warm_start)
+        return self._secret
 
     async def _submitted(
         self, caller: Caller, asked: Asked, key: bytes, idempotency_key: str | None
@@ -193,7 +208,7 @@ class Jobs:
             tenant=caller.tenant,
             key=key,
             request=asked.document,
-            wall_seconds=asked.request.wall_seconds,
+            wall_seconds=asked.wall_seconds,
             # The key says what was asked, however it was written.
             idempotency=None if idempotency_key is None else (idempotency_key, key),
             warm_start=asked.warm_start,

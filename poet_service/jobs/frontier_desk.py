@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from poet_core.errors import ServiceError
 from poet_service.database.store import Store
 from poet_service.execution.executor import Executor
-from poet_service.jobs.asked_frontier import read_asked_frontier
+from poet_service.jobs.asked_frontier import AskedFrontier, read_asked_frontier
 from poet_service.jobs.desk import Jobs, Reply, new_job_id, unknown_job
 from poet_service.jobs.frontier_views import FrontierViews
+from poet_service.jobs.keys import solve_key
 from poet_service.jobs.records import JobKind, JobRecord, SolveRecord
 from poet_service.jobs.views import frontier_path, frontier_state
 from poet_service.poller import Poller
@@ -43,11 +44,16 @@ class Frontiers:
     async def submit(self, caller: Caller, body: bytes, *, idempotency_key: str | None) -> Reply:
         """Take a body of POST /v1/frontiers in. Raises what `read_asked_frontier` and the store
         refuse."""
-        asked = await self._threads.work(read_asked_frontier, body, self._settings)
-        points = [
-            (ram_bytes, await self._jobs.key_of(caller, document, None), document)
-            for ram_bytes, document in asked.documents
-        ]
+        secret = await self._jobs.secret()
+
+        def read() -> tuple[AskedFrontier, list[tuple[int, bytes, bytes]]]:
+            asked = read_asked_frontier(body, self._settings)
+            return asked, [
+                (ram_bytes, solve_key(secret, caller.tenant, document), document)
+                for ram_bytes, document in asked.documents
+            ]
+
+        asked, points = await self._threads.work(read)
         digest = hashlib.sha256(b"".join(key for _, key, _ in points)).digest()
         submitted = await self._threads.database(
             self._store.submit_frontier,

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from poet_core.baseline import judge_keep_everything
-from poet_core.bounds import ram_floor
+from poet_core.bounds import check_base_costs, ram_floor
 from poet_core.documents import refuse
 from poet_core.errors import BudgetError, PlanError, PoetError, UsageError
 from poet_core.graph_document import graph_sha256
@@ -73,8 +73,6 @@ def examine(body: bytes, settings: Settings) -> dict[str, Any]:
 
 def _refused(request: PlanRequest) -> PoetError | None:
     """Why no plan can exist, where that is proven before anything is planned."""
-    from poet_solvers.portfolio import check_base_costs
-
     try:
         check_base_costs(request.problem())
     except (BudgetError, UsageError) as error:

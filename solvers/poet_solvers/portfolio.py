@@ -22,11 +22,10 @@ from pathlib import Path
 from typing import Literal, cast
 
 from poet_core.baseline import keep_everything
-from poet_core.bounds import check_above_floor
-from poet_core.errors import BudgetError, PlanningError
+from poet_core.bounds import check_above_floor, check_base_costs
+from poet_core.errors import PlanningError
 from poet_core.plan import Bound, HoldsFor, Objective, Plan, Problem, Schedule
 from poet_core.plan_request import BackendChoice
-from poet_core.units import format_joules, format_seconds
 from poet_solvers.backends import (
     BackendName,
     SolveLimits,
@@ -35,7 +34,7 @@ from poet_solvers.backends import (
     require_backend,
 )
 from poet_solvers.bounds.prover import Prover
-from poet_solvers.desk import ROUNDING, Desk, Progress
+from poet_solvers.desk import Desk, Progress
 from poet_solvers.evict import best_evict_schedule
 from poet_solvers.greedy import best_greedy_sequence
 from poet_solvers.incumbents import telling
@@ -103,23 +102,6 @@ def solve(
             return solution_of(desk, limits, Ending.FITS)[0]
         cancel = cancel or threading.Event()
         return _Solve(desk, limits, backend, cancel, write_lp).run(planner, start)
-
-
-def check_base_costs(problem: Problem) -> None:
-    """Every op runs at least once: BudgetError where that alone is over a limit."""
-    budget, costs = problem.budget, problem.costs
-    for limit, base, code, name, shown in (
-        (budget.step_seconds, costs.base_seconds, "time_below_base", "time", format_seconds),
-        (budget.energy_joules, costs.base_joules, "energy_below_base", "energy", format_joules),
-    ):
-        if limit is not None and base > limit * (1 + ROUNDING):
-            raise BudgetError(
-                f"The step's {name} limit of {shown(limit)} is below the {shown(base)} that "
-                "running every op once takes.",
-                code=code,
-                hint=f"Allow at least {shown(base)}, or use a smaller batch.",
-                details={"limit": limit, "base": base},
-            )
 
 
 class _Solve:

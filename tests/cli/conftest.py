@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -63,6 +64,27 @@ def plan_for(graph, ram_bytes=32768, device="mkr1000"):
 @pytest.fixture
 def graph():
     return graph_from_document(EXAMPLES["named_device"]["value"]["graph"])
+
+
+@pytest.fixture
+def nobody():
+    """An address that refuses connections."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """A client that does not pause between tries."""
+    monkeypatch.setattr("poet_client.transport.time.sleep", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch):
+    """Whoever runs the tests may have one."""
+    for name in ("POET_TOKEN", "POET_TOKEN_FILE", "POET_SERVER"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from poet_core.plan_document import read_plan
 from poet_core.verify import verify
 from poet_solvers.backends import available_backends
 from tests.cli.conftest import write
-from tests.client.conftest import running_service
-from tests.service.conftest import keep_everything_planner
 
 TIGHT = ("--device", "mkr1000", "--ram", "16400B")
 
@@ -101,17 +99,6 @@ def test_an_own_device(poet, documents):
     result = poet("plan", "graph.json", "--device-file", "board.json", "--ram", "32KiB", "--json")
     assert result.code == 0
     assert json.loads((documents / "plan.json").read_text())["problem"]["device"] == "my-board"
-
-
-def test_planning_at_a_server(poet, documents):
-    with running_service(keep_everything_planner) as url:
-        result = poet("plan", "graph.json", "--device", "mkr1000", "--server", url, "--json")
-        assert result.code == 0
-        refused = poet("plan", "graph.json", *TIGHT[:2], "--server", url, "--write-lp", "x.lp")
-        assert (refused.code, "write_lp_remote" in refused.err) == (2, True)
-    assert result.json["recomputed_ops"] == 0
-    gone = poet("plan", "graph.json", *TIGHT, "--server", url)
-    assert (gone.code, "server_unreachable" in gone.err) == (3, True)
 
 
 def test_below_the_floor_is_proven_not_to_fit(poet, documents):

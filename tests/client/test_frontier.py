@@ -27,6 +27,8 @@ def test_plans_from_the_real_service(service, client_of, graph):
 def test_a_budget_that_cannot_be_met_is_not_asked(client_of, graph):
     with fake_service() as (service, url):
         points = client_of(url).frontier(request_for(graph), [100, 200])
+        with pytest.raises(BudgetError):
+            client_of(url).submit_frontier(request_for(graph), [100, 200])
     assert [type(point.error) for point in points] == [BudgetError, BudgetError]
     assert service.seen == []
 

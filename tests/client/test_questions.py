@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from poet_core.devices import device_names, load_device
-from poet_core.errors import ServiceError, UsageError
+from poet_core.errors import DocumentError, ServiceError
 from tests.client.conftest import hostile_server, request_for
 from tests.client.fake_service import keep_everything_plan, reply
 
@@ -32,7 +32,7 @@ def test_a_request_that_cannot_have_one(service, client_of, graph):
 
 
 def test_a_question_that_is_none_is_refused(service, client_of, graph):
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(DocumentError) as caught:
         client_of(service).validate(request_for(graph, time_ratio=2.0, step_seconds=1.0))
     assert caught.value.code == "limit_twice"
 

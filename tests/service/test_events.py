@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from poet_core.errors import ServiceError
 from poet_service.app import create_app
 from poet_service.jobs.followed import read_cursor, write_cursor
 from poet_service.settings import Settings
@@ -214,6 +215,25 @@ def test_a_service_that_ends_ends_its_streams(app, request_body):
     status, _, body = run(leave)
     assert status == 200
     assert b"done" not in body
+
+
+def test_a_stream_breaks_off_where_the_database_is_away(app, store, request_body, monkeypatch):
+    def away(*given):
+        raise ServiceError("Away.", code="database_unavailable")
+
+    async def break_off():
+        path, sent = await posted(app, request_body), []
+
+        async def hear(message):
+            sent.append(message)
+            monkeypatch.setattr(store, "solves", away)
+
+        await call(app, "GET", f"{path}/events", send=hear)
+        return sent
+
+    sent = run(break_off)
+    assert sent[0]["status"] == 200
+    assert all(message["more_body"] for message in sent[1:])
 
 
 def test_an_erased_job_ends_its_stream(app, held, store, request_body):

@@ -12,6 +12,8 @@ from poet_core.errors import PlanningError
 from poet_core.graph_document import graph_from_document
 from poet_core.plan_document import plan_from_document, plan_to_document
 from poet_core.verify import verify
+from poet_service.jobs import desk
+from poet_service.jobs.asked import read_asked
 from poet_service.problems import error_document
 from tests.service.conftest import (
     QuickExecutor,
@@ -347,6 +349,29 @@ def test_full_queues_and_busy_tokens(make_client, held, store, request_body):
     check_problem(answers[1], 429, "queue_full")
 
 
+def test_a_body_that_was_turned_away_is_not_read_again(
+    make_client, held, store, request_body, monkeypatch
+):
+    read = []
+    monkeypatch.setattr(
+        desk, "read_asked", lambda body, settings: read.append(body) or read_asked(body, settings)
+    )
+    client = make_client(held, active_jobs_per_token=1)
+    first = client.post("/v1/plans", json=other_body(request_body)).json()
+    key = {"Idempotency-Key": "mine"}
+    for headers in ({}, key, key):
+        refused = client.post("/v1/plans", json=request_body, headers=headers)
+        check_problem(refused, 429, "too_many_jobs")
+    assert len(read) == 2
+    client.delete(f"/v1/plans/{first['id']}")
+    taken = client.post("/v1/plans", json=request_body, headers=key)
+    assert (taken.status_code, len(read)) == (202, 2)
+    stored = parse_json(store.request(held.submitted[-1]))
+    assert stored["budget"] == request_body["budget"]
+    again = client.post("/v1/plans", json=request_body, headers=key)
+    assert again.json()["id"] == taken.json()["id"]
+
+
 # -- plans to start from ------------------------------------------------------------------------
 
 
@@ -475,6 +500,15 @@ def test_a_budget_below_the_floor_is_refused_with_the_least_one(client, request_
     assert problem["floor_bytes"] == 3 * 4096
     assert isinstance(problem["op"], int)
     assert "12288" in problem["hint"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [({"step_seconds": 1e-9}, "time_below_base"), ({"energy_joules": 1e-12}, "energy_below_base")],
+)
+def test_a_limit_below_every_op_once_is_refused_at_once(client, request_body, limit, code):
+    body = request_body | {"budget": {"ram_bytes": 16400} | limit}
+    assert check_problem(client.post("/v1/plans", json=body), 422, code)["base"] > 0
 
 
 def test_more_ram_than_the_device_has(client, request_body):

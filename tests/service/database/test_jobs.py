@@ -16,7 +16,7 @@ class TestIsolation:
             assert scene.store.jobs(token, limit=10, before=None) == []
         assert scene.store.job(job.id, 1) == job
 
-    @pytest.mark.parametrize("job_id", ["", "0" * 32, "x" * 1000, "' OR 1=1 --", "é", "a\0b"])
+    @pytest.mark.parametrize("job_id", ["", "0" * 32, "x" * 1000, "' OR 1=1 --", "é"])
     def test_an_unknown_id_is_none(self, scene, job_id):
         scene.submit()
         assert scene.store.job(job_id, 1) is None

@@ -1,7 +1,7 @@
 """The logbook: in order, resumable, bounded, and honest about what was dropped."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poet_service.database import logbook
@@ -119,6 +119,7 @@ def one_scene(tmp_path_factory):
     store.close()
 
 
+@settings(max_examples=30, deadline=None)
 @given(
     pieces=st.lists(st.text(st.characters(codec="utf-8"), max_size=20), max_size=5),
     most=st.integers(1, 12),

@@ -94,7 +94,9 @@ class TestEnds:
         assert scene.store.events(solve.id, 2, 10)[-1].data["error"] == error
 
     @pytest.mark.parametrize(
-        "details", [{"x": "y" * 100_000}, {"x": float("nan")}, {"x": object()}], ids=str
+        "details",
+        [{"x": "y" * 100_000}, {"x": float("nan")}, {"x": object()}],
+        ids=["long", "nan", "object"],
     )
     def test_an_error_that_cannot_be_stored_keeps_its_sentence(self, scene, details):
         solve = scene.running()
