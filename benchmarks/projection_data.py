@@ -9,6 +9,7 @@ all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -59,6 +60,7 @@ FEATURES = {
 TOKENS = 24
 
 _SMALL_IMAGES, _SMALL_TEST_IMAGES = 400, 80
+_SHIFTS = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 _FIRST_SEED = 2017  # the projection's seeds: this one and the following
 
 
@@ -140,6 +142,24 @@ def image_splits(place: Place, name: str, seed: int) -> Splits:
         validation=examples(found.validation, "validation"),
         test=examples(found.test, "test"),
     )  # fmt: skip
+
+
+def with_shifted_images(place: Place, splits: Splits) -> Splits:
+    """Every training image five times: as it is, and moved by one pixel each way. Validation and test
+    images stay as they are."""
+    spec, pixels = splits.specs["bits"], splits.train.inputs[splits.input_of("pixels")]
+    moved = torch.cat([_moved(pixels, down, right) for down, right in _SHIFTS])
+    compute = partial(packed_bits, spec, moved[len(pixels) :].numpy())
+    packed = _kept(place, f"{splits.name}-shifted", spec, compute)
+    bits = torch.cat([splits.train.inputs[splits.input_of("bits")], torch.from_numpy(packed)])
+    train = LabelledExamples(inputs=(moved, bits), labels=splits.train.labels.repeat(len(_SHIFTS)))
+    return replace(splits, train=train)
+
+
+def _moved(pixels: Tensor, down: int, right: int) -> Tensor:
+    side = math.isqrt(pixels.shape[1])
+    images = nn.functional.pad(pixels.view(-1, side, side), (1, 1, 1, 1))
+    return images[:, 1 - down : 1 - down + side, 1 - right : 1 - right + side].reshape(pixels.shape)
 
 
 def text_splits(place: Place, name: str, seed: int) -> Splits:

@@ -18,7 +18,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from benchmarks.projection_data import Splits, image_splits
+from benchmarks.projection_data import Splits, image_splits, with_shifted_images
 from benchmarks.projection_fit import (
     TRAINER,
     Row,
@@ -36,6 +36,8 @@ from benchmarks.projection_recipes import (
     LOOKUPS,
     NEURAL_BITS,
     PAPER_TABLE,
+    SHIFTED,
+    SHIFTED_LOOKUPS,
     STRETCH,
     StudentRecipe,
     labels_alone,
@@ -73,13 +75,22 @@ def table_rows(place: Place, data: str, seed: int) -> list[Row]:
 
 
 def stretch_rows(place: Place, data: str, seed: int) -> list[Row]:
-    """Other values, soft targets, lookup tables; with the bytes of the files."""
+    """Other values, soft targets, lookup tables, more images; with the bytes of the files."""
     known = taught(place, data, seed)
-    splits, label = known.with_soft_targets(), f"stretch {data} seed {seed}"
-    rows = _recorded_on(place, splits, list(STRETCH), seed, label, bytes_too=True)
-    return rows + _recorded_on(
-        place, splits, list(LOOKUPS), seed, f"{label}, lookup", share=_LOOKUP_SHARE, bytes_too=True
-    )
+    label = f"stretch {data} seed {seed}"
+    shifted = with_shifted_images(place, known.splits)
+    shifted = shifted.with_input("soft targets", logits_of(known.trainer, shifted))
+    rows: list[Row] = []
+    for splits, plain, lookups, name in (
+        (known.with_soft_targets(), STRETCH, LOOKUPS, label),
+        (shifted, SHIFTED, SHIFTED_LOOKUPS, f"{label}, shifted"),
+    ):
+        rows += _recorded_on(place, splits, list(plain), seed, name, bytes_too=True)
+        rows += _recorded_on(
+            place, splits, list(lookups), seed, f"{name}, lookup",
+            share=_LOOKUP_SHARE, bytes_too=True,
+        )  # fmt: skip
+    return rows
 
 
 def coupled_rows(place: Place, data: str, seed: int) -> list[Row]:

@@ -41,6 +41,8 @@ from benchmarks.projection_recipes import (
     LOOKUPS,
     NEURAL_BITS,
     PAPER_TABLE,
+    SHIFTED,
+    SHIFTED_LOOKUPS,
     STRETCH,
     digest,
     search,
@@ -78,7 +80,9 @@ def parts() -> tuple[Part, ...]:
         _images("table", "mnist", table_rows, 7.5),
         _images("table", "fashion-mnist", table_rows, 7.5),
         _images("coupled", "mnist", coupled_rows, 5.5),
-        _images("stretch", "mnist", stretch_rows, 3.5, *STRETCH, *LOOKUPS),
+        _images(
+            "stretch", "mnist", stretch_rows, 5, *STRETCH, *LOOKUPS, *SHIFTED, *SHIFTED_LOOKUPS
+        ),
         _images("bits", "mnist", bits_rows, 1, NEURAL_BITS),
         _images("search", "mnist", search_rows, 2, *search()),
         _images("few", "mnist", few_rows, 6, FEW_LABELS, FEW_SIZES),

@@ -122,9 +122,20 @@ LOOKUPS = (
     of_size("60,12", name="60,12 lookup, T=4", **_LOOKUP, **_SOFT),
     of_size("60,12", name="60,12 lookup, T=4, dropped bits", dropout=0.05, **_LOOKUP, **_SOFT),
 )
+SHIFTED = (
+    of_size("60,12", name="60,12, shifted images"),
+    of_size("60,12+FC256", name="60,12+FC256, shifted images"),
+    of_size("60,12+FC256", name="60,12+FC256, T=4, shifted images", **_SOFT),
+)
+SHIFTED_LOOKUPS = (of_size("60,12", name="60,12 lookup, shifted images", lookup=True, rate=1e-2),)
+"""Trained on every image and on it moved by a pixel each way."""
+
 STRETCH_FIGURES = {
-    "7,210 parameters": (94.0, ("60,12", "60,12 bits 0/1", "60,12, T=4")),
-    "Lookup": (95.5, tuple(recipe.name for recipe in LOOKUPS)),
+    "7,210 parameters": (
+        94.0,
+        ("60,12", "60,12 bits 0/1", "60,12, T=4", "60,12, shifted images"),
+    ),
+    "Lookup": (95.5, tuple(recipe.name for recipe in (*LOOKUPS, *SHIFTED_LOOKUPS))),
     "[60,12] + FC256": (
         98.0,
         (
@@ -132,6 +143,8 @@ STRETCH_FIGURES = {
             "60,12+FC256 bits 0/1",
             "60,12+FC256, T=4",
             "60,12+FC256, T=4, dropped bits",
+            "60,12+FC256, shifted images",
+            "60,12+FC256, T=4, shifted images",
         ),
     ),
 }

@@ -187,7 +187,8 @@ def _stretch_section(part: str, found: Summary) -> str:
     text = (
         f"## Stretch: {part}\n\nBeside the trainer of the table, trained before. Bits are -1 and 1 "
         "but where told. *T=4*: soft targets of temperature 4 with weight 4. *Dropped bits*: a "
-        "training step does not see some of them. Of a lookup the touched rows are in the file.\n\n"
+        "training step does not see some of them. *Shifted images*: trained on each image and on it "
+        "moved by one pixel each way. Of a lookup the touched rows are in the file.\n\n"
         + table(head, rows)
     )
     everything = [*found["parts"].get(part.replace("stretch", "table"), []), *cells]
