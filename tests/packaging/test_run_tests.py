@@ -51,6 +51,7 @@ def ran(project: Path, *arguments: str, cores: int = 2) -> CompletedProcess[str]
         PYTHONPATH=path, OMP_NUM_THREADS="",
         # Of the plugins that are installed, those that matter here: some take seconds to import.
         PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", PYTEST_PLUGINS="xdist.plugin",
+        PYTEST_XDIST_WORKER="",  # of the run that this test is a part of
     )  # fmt: skip
 
 
