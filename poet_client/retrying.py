@@ -31,12 +31,13 @@ _TRANSIENT_CODES = frozenset({"server_unreachable", "server_timeout"})
 class RetryPolicy:
     """`attempts`: most requests in a row that fail, the first one counted. A pause is random between
     0 and `base_seconds`, doubled after each failure up to `most_seconds` (full jitter: clients that
-    failed together do not come back together). A longer Retry-After than `most_retry_after_seconds`
-    is cut to that. `random`: from 0 to 1."""
+    failed together do not come back together). Only 429s are many enough to reach it: hundreds of
+    clients that ask every other second keep a full service busy with saying no. A longer
+    Retry-After than `most_retry_after_seconds` is cut to that. `random`: from 0 to 1."""
 
     attempts: int = 5
     base_seconds: float = 0.25
-    most_seconds: float = 5.0
+    most_seconds: float = 20.0
     most_retry_after_seconds: float = 60.0
     random: Callable[[], float] = random.random
 

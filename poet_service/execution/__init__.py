@@ -4,14 +4,17 @@
     embedded      EmbeddedExecutor: threads of the API process, one such process a state folder
     distributed   ProcrastinateExecutor and its workers, over PostgreSQL
     run_solve     one solve, from claim to end; both executors call it
+    verdict       how a solve ends, from how its child ended
     recorder      what a solve writes into the Store: bounded rates, a database that goes away
     judging       the parent's judge: nothing of a child is believed
     supervisor    one child: its conversation, its limits, its end
     nursery       the warm process that children are forked from, as its owner sees it
     warm          that process
-    child         what a child does: one request in, JSON lines out
+    child         what a child does: one request in, JSON lines out (reporter writes them)
     protocol      those lines, as the parent reads them
     limits        ExecutionLimits
+    telling       a Store that tells who waits of each write
+    lock          one embedded service a state folder
     folders       temporary folders, and the sweeping of those whose process died
     failures      errors as documents
 

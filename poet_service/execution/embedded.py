@@ -30,6 +30,7 @@ from poet_service.execution.run_solve import run_solve
 from poet_service.execution.telling import telling
 
 _LOG = logging.getLogger("poet.service.execution")
+_TROUBLE_SECONDS = 1.0
 
 
 class EmbeddedExecutor:
@@ -54,7 +55,9 @@ class EmbeddedExecutor:
         self._nursery = nursery or Nursery(folder)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._leaving = threading.Event()
-        # Guards what follows; notified where there may be work.
+        # One thread at a time looks for work. What follows is guarded by `_work`, which the event
+        # loop takes too: nobody asks the database while holding it.
+        self._looking = threading.Lock()
         self._work = threading.Condition()
         self._news = False
         self._running: dict[str, threading.Event] = {}
@@ -129,27 +132,31 @@ class EmbeddedExecutor:
         """One thread's life: solve after solve."""
         while not self._leaving.is_set():
             try:
-                self._reconcile()
                 solve_id = self._take()
                 self._trouble = None
-            except ServiceError as error:
+                if solve_id is None:
+                    self._rest()
+                else:
+                    self._carry_out(solve_id)
+            except ServiceError as error:  # the database is away, or no child can be had
                 self._trouble = error.message
-                _LOG.warning("solves wait for the database: %s", error.code)
-                self._leaving.wait(1.0)
-                continue
-            if solve_id is None:
-                self._rest()
-            else:
-                self._carry_out(solve_id)
+                _LOG.warning("solves wait: %s", error.message)
+                self._leaving.wait(_TROUBLE_SECONDS)
+            except Exception:  # noqa: BLE001  A fault of ours ends one solve and no thread.
+                _LOG.exception("a solve's thread failed")
+                self._leaving.wait(_TROUBLE_SECONDS)
 
     def _take(self) -> str | None:
         """The oldest queued solve that no other thread here has taken already."""
-        with self._work:
-            self._news = False
+        with self._looking:
+            with self._work:
+                self._news = False
+            self._reconcile()
             queued = self._store.queued(len(self._threads) + 1)
-            solve_id = next((one for one in queued if one not in self._running), None)
-            if solve_id is not None:
-                self._running[solve_id] = threading.Event()
+            with self._work:
+                solve_id = next((one for one in queued if one not in self._running), None)
+                if solve_id is not None:
+                    self._running[solve_id] = threading.Event()
             return solve_id
 
     def _carry_out(self, solve_id: str) -> None:
@@ -163,10 +170,6 @@ class EmbeddedExecutor:
                 nursery=self._nursery,
                 leaving=self._leaving,
             )
-        except ServiceError as error:
-            _LOG.warning("solve %s: the database is away: %s", solve_id, error.code)
-        except Exception:  # noqa: BLE001  A fault of ours fails one solve and no other.
-            _LOG.exception("solve %s: its thread failed", solve_id)
         finally:
             with self._work:
                 del self._running[solve_id]
@@ -177,11 +180,13 @@ class EmbeddedExecutor:
                 self._work.wait(self._reconcile_seconds)
 
     def _reconcile(self) -> None:
-        """Solves that are said to run, and do not run here."""
-        with self._work:
-            if time.monotonic() - self._looked_at < self._reconcile_seconds:
-                return
-            self._looked_at = time.monotonic()
-            for solve in self._store.running():
-                if solve.id not in self._running:
-                    self._store.lost(solve.id, solve.attempt)
+        """Now and then: solves that are said to run, and do not run here; a warm process that died."""
+        if time.monotonic() - self._looked_at < self._reconcile_seconds:
+            return
+        for solve in self._store.running():
+            with self._work:
+                ours = solve.id in self._running
+            if not ours:
+                self._store.lost(solve.id, solve.attempt)
+        self._nursery.ensure()
+        self._looked_at = time.monotonic()

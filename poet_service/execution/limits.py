@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from poet_service.settings import Settings
+if TYPE_CHECKING:
+    from poet_service.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +21,9 @@ class ExecutionLimits:
     output_bytes           all lines of a child: four large plans a second for ten minutes
     log_bytes              what is kept of the planner's log
     file_bytes             the largest file of a child or a solver (a model with 10^6 rows: 200 MB)
-    heartbeat_seconds      how often the Store hears that the solve lives, and says whether anybody
-                           wants it to stop
+    heartbeat_seconds      how often the Store hears that the solve lives
+    look_seconds           how often the Store is asked whether the solve is still wanted: with
+                           `stop_seconds` less than 2
     write_seconds          events of one kind are this far apart at least
     judge_share            of the time, incumbents are judged; the latest wins (a plan of 1,000 ops
                            takes the judge 0.1 s, which the API process has to share)
@@ -36,7 +39,8 @@ class ExecutionLimits:
     output_bytes: int = 2**30
     log_bytes: int = 256 * 2**10
     file_bytes: int = 4 * 2**30
-    heartbeat_seconds: float = 1.0
+    heartbeat_seconds: float = 2.0
+    look_seconds: float = 0.5
     write_seconds: float = 0.25
     judge_share: float = 0.1
     database_seconds: float = 60.0

@@ -26,8 +26,8 @@ from poet_service.execution.folders import ProcessFolders
 from poet_service.execution.limits import ExecutionLimits
 from poet_service.execution.warm import LINE_BYTES, READY
 
-# 0.3 s on an idle machine.
-_START_SECONDS = 60.0
+# 0.4 s on an idle machine; a starved one was seen to take 20 s.
+_START_SECONDS = 120.0
 _END_SECONDS = 5.0
 
 
@@ -46,7 +46,7 @@ class Nursery:
     share; what is temporary is in `solves` below it. `child`: the module of a child's life."""
 
     def __init__(self, folder: Path, *, child: str = "poet_service.execution.child") -> None:
-        self._child = child
+        self._life = child
         self.root = folder / "solves"
         self._folders = ProcessFolders(self.root)
         self._lock = threading.Lock()
@@ -85,14 +85,27 @@ class Nursery:
             return "The warm process of the planner does not run."
         return None
 
-    @contextmanager
-    def folder(self) -> Iterator[Path]:
-        """A folder for one child."""
-        with self._folders.solve() as folder:
-            yield folder
+    def ensure(self) -> None:
+        """Start the warm process again where it has died. Raises ServiceError."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
 
-    def child(self, folder: Path, limits: ExecutionLimits) -> ChildEnds:
-        """A new child. Raises ServiceError (`planner_unavailable`)."""
+    @contextmanager
+    def new_child(self, limits: ExecutionLimits) -> Iterator[ChildEnds]:
+        """A child with a folder of its own, both gone afterwards. Raises ServiceError
+        (`planner_unavailable`)."""
+        with contextlib.ExitStack() as held:
+            try:
+                folder = held.enter_context(self._folders.solve())
+                ends = self._child(folder, limits)
+            except OSError as error:  # a full disk, no descriptors left
+                raise _unavailable(f"no process can be made ({error.strerror})") from error
+            held.callback(close_ends, ends)
+            yield ends
+
+    def _child(self, folder: Path, limits: ExecutionLimits) -> ChildEnds:
+        """A new child. Raises ServiceError (`planner_unavailable`) and OSError."""
         order = {
             "folder": str(folder),
             "memory_bytes": limits.memory_bytes,
@@ -148,7 +161,7 @@ class Nursery:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "poet_service.execution.warm"),
-                    *(str(theirs.fileno()), self._child),
+                    *(str(theirs.fileno()), self._life),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -160,11 +173,7 @@ class Nursery:
         self._control = ours
         if not select.select([ours], [], [], _START_SECONDS)[0] or ours.recv(64) != READY:
             self._end()
-            raise ServiceError(
-                "The planner does not start.",
-                code="planner_unavailable",
-                hint="Is the package whole (python -m poet_service.execution.warm)?",
-            )
+            raise _unavailable("it does not start (is the package whole?)")
 
     def _end(self) -> None:
         """Politely: the warm process kills and reaps its children; then without asking."""
@@ -177,6 +186,14 @@ class Nursery:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def _unavailable(why: str) -> ServiceError:
+    return ServiceError(
+        f"The planner cannot be used: {why}.",
+        code="planner_unavailable",
+        hint="The operator finds the reason in the log of the service; solves wait until then.",
+    )
 
 
 def close_ends(ends: ChildEnds) -> None:

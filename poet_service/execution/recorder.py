@@ -17,6 +17,7 @@ from poet_core.errors import ServiceError
 from poet_service.database.store import Store
 from poet_service.execution.judging import JudgedPlan, gap_of
 from poet_service.execution.limits import ExecutionLimits
+from poet_service.jobs.states import SolveState
 
 _LOG = logging.getLogger("poet.service.execution")
 _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS = 0.1, 2.0
@@ -29,8 +30,11 @@ class Recorder:
     def __init__(self, store: Store, solve_id: str, attempt: int, limits: ExecutionLimits) -> None:
         self._store, self._id, self._attempt, self._limits = store, solve_id, attempt, limits
         self._began = time.monotonic()
-        self._written = {"heartbeat": self._began}  # the claim was one
+        # The claim was a look and a heartbeat.
+        self._written = dict.fromkeys(("look", "heartbeat"), self._began)
+        # What is to be written, and what the Store has.
         self._plan: JudgedPlan | None = None
+        self.saved: JudgedPlan | None = None
         self._cost: float | None = None
         self._bound: float | None = None
         self._message: str | None = None
@@ -43,11 +47,13 @@ class Recorder:
         """Since the attempt began."""
         return time.monotonic() - self._began
 
-    def incumbent(self, plan: JudgedPlan | None) -> None:
-        """The best plan so far; None: what is not written yet need not be."""
-        self._plan = plan
-        if plan is not None:
-            self._cost = plan.cost
+    def incumbent(self, plan: JudgedPlan) -> None:
+        """The best plan so far."""
+        self._plan, self._cost = plan, plan.cost
+
+    def superseded(self) -> None:
+        """What is not written yet of plans and bounds need not be: the end has better ones."""
+        self._plan = self._bound = None
 
     def bound(self, value: float) -> None:
         """What no plan can cost less than."""
@@ -67,8 +73,10 @@ class Recorder:
 
     def tick(self) -> None:
         """Write what is due."""
+        if self._due("look", self._limits.look_seconds):
+            self._try(self._look)
         if self._due("heartbeat", self._limits.heartbeat_seconds):
-            self._beat()
+            self._try(lambda: self._store.heartbeat(self._id, self._attempt))
         if self._plan is not None and self._due("incumbent", self._limits.write_seconds):
             self._write_plan(self._plan)
         if self._bound is not None and self._due("bound", self._limits.write_seconds):
@@ -80,7 +88,7 @@ class Recorder:
 
     def flush(self) -> None:
         """Write everything, for the end comes next."""
-        self._written = {"heartbeat": time.monotonic()}
+        self._written = dict.fromkeys(("look", "heartbeat"), time.monotonic())
         self.tick()
 
     def end(self, write: Callable[[], _Answer], leaving: threading.Event) -> _Answer | None:
@@ -97,6 +105,18 @@ class Recorder:
                     return None
                 pause = min(2 * pause, _LAST_PAUSE_SECONDS)
 
+    def save(self, plan: JudgedPlan) -> bool:
+        """Store the best plan so far, once. Raises ServiceError."""
+        if plan is self.saved:
+            return True
+        figures = (plan.cost, plan.bound, plan.gap, self.elapsed_seconds)
+        written = self._store.incumbent(
+            self._id, self._attempt, plan.document(), *figures, by=plan.by
+        )
+        if written:
+            self.saved = plan
+        return written
+
     def _due(self, what: str, seconds: float) -> bool:
         now = time.monotonic()
         if self.fenced or now - self._written.get(what, -seconds) < seconds:
@@ -104,28 +124,16 @@ class Recorder:
         self._written[what] = now
         return True
 
-    def _beat(self) -> None:
-        def beat() -> bool:
-            record = self._store.solve(self._id)
-            self.stop_requested |= record is not None and record.stop_requested
-            return self._store.heartbeat(self._id, self._attempt)
-
-        self._try(beat)
+    def _look(self) -> bool:
+        """Whether the solve is ours still; and whether it is wanted."""
+        record = self._store.solve(self._id)
+        if record is None:
+            return False
+        self.stop_requested |= record.stop_requested
+        return record.state is SolveState.RUNNING and record.attempt == self._attempt
 
     def _write_plan(self, plan: JudgedPlan) -> None:
-        seconds = self.elapsed_seconds
-        if self._try(
-            lambda: self._store.incumbent(
-                self._id,
-                self._attempt,
-                plan.document(),
-                plan.cost,
-                plan.bound,
-                plan.gap,
-                seconds,
-                by=plan.by,
-            )
-        ):
+        if self._try(lambda: self.save(plan)):
             self._plan = None
 
     def _write_bound(self, bound: float) -> None:

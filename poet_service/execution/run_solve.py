@@ -63,11 +63,15 @@ def run_solve(
     `stop` ends it with the best plan so far, within two seconds; so does a `stop_requested` in the
     Store. `leaving` (this process shuts down) ends it at once and puts it back into the queue, as if
     it had not been begun; its best plan stays. Where another worker has it, nothing happens. Raises
-    ServiceError where the database is away at the claim or, patiently waited for, at the end.
+    ServiceError where the database is away at the claim or, patiently waited for, at the end, and
+    where no child can be had: then the solve is back in the queue, uncounted.
     """
     record = store.claim(solve_id, worker)
     if record is not None:
-        _Attempt(store, record, stop, leaving or threading.Event(), limits, nursery).run()
+        attempt = _Attempt(store, record, stop, leaving or threading.Event(), limits, nursery)
+        attempt.run()
+        if attempt.trouble is not None:
+            raise attempt.trouble
     now = store.solve(solve_id)
     return None if now is None else now.state
 
@@ -96,7 +100,9 @@ class _Attempt:
         self._stopped = False
         # The newest plan that was not judged yet, and when the judge has time again.
         self._unjudged: PlanLine | None = None
-        self._judge_at = 0.0
+        self.trouble: ServiceError | None = None
+        # Not at once: what is solved in a moment is judged once.
+        self._judge_at = time.monotonic() + limits.write_seconds
 
     def run(self) -> None:
         """Everything after the claim. Nothing raises."""
@@ -132,9 +138,10 @@ class _Attempt:
             return
         try:
             end = self._converse(line, asked)
-        except ServiceError as error:  # no child can be had
-            _LOG.error("solve %s has no process: %s", self._id, error.code)
-            end = ChildEnd.LOST
+        except ServiceError as error:  # no child can be had: not the fault of this solve
+            self.trouble = error
+            self._recorder.end(lambda: store.release(solve, self._attempt), self._leaving)
+            return
         self._conclude(end)
 
     def _start(self, stored: bytes | None, given: bytes | None) -> bytes | None:
@@ -145,6 +152,7 @@ class _Attempt:
             except (DocumentError, PlanError):
                 _LOG.warning("solve %s: what an earlier attempt had is no plan", self._id)
             else:
+                self._recorder.saved = self._best
                 return self._best.document()
         return None if given is None else canonical_json(parse_json(given))
 
@@ -171,7 +179,9 @@ class _Attempt:
 
     def _hear(self, message: Message) -> None:
         recorder = self._recorder
-        if isinstance(message, PlanLine):
+        if isinstance(message, PlanLine) and message.final:
+            self._final = self._judged(message)
+        elif isinstance(message, PlanLine):
             self._unjudged = message
         elif isinstance(message, BoundLine):
             recorder.bound(message.value)
@@ -184,34 +194,35 @@ class _Attempt:
             self._error = message.error
 
     def _judge_when_due(self) -> None:
-        if self._unjudged is not None and (
-            self._unjudged.final or time.monotonic() >= self._judge_at
-        ):
-            self._judge_now()
+        if time.monotonic() >= self._judge_at:
+            self._judge_newest()
 
-    def _judge_now(self) -> None:
-        line, began = self._unjudged, time.monotonic()
-        assert line is not None
-        self._unjudged = None
+    def _judge_newest(self) -> None:
+        """The newest incumbent that waits for the judge, if one does."""
+        line, self._unjudged = self._unjudged, None
+        judged = None if line is None else self._judged(line)
+        if judged is not None and (self._best is None or judged.cost <= self._best.cost):
+            self._best = judged
+            self._recorder.incumbent(judged)
+
+    def _judged(self, line: PlanLine) -> JudgedPlan | None:
+        began = time.monotonic()
         try:
-            judged = self._judge.judged(plan_in(line, DEFAULT_LIMITS))
+            return self._judge.judged(plan_in(line, DEFAULT_LIMITS))
         except (BabbleError, DocumentError, PlanError) as error:
             _LOG.error("solve %s: a plan was refused: %s", self._id, error)
             self._error = self._error or internal_document()
-            return
-        took = time.monotonic() - began
-        self._judge_at = began + max(self._limits.write_seconds, took / self._limits.judge_share)
-        if line.final:
-            self._final = judged
-        elif self._best is None or judged.cost <= self._best.cost:
-            self._best = judged
-            self._recorder.incumbent(judged)
+            return None
+        finally:
+            took = time.monotonic() - began
+            pause = max(self._limits.write_seconds, took / self._limits.judge_share)
+            self._judge_at = began + pause
 
     # -- the end ------------------------------------------------------------------------------
 
     def _conclude(self, end: ChildEnd) -> None:
-        if self._unjudged is not None:
-            self._judge_now()
+        if self._final is None:
+            self._judge_newest()
         decided = verdict(
             Attempted(
                 end=end,
@@ -226,18 +237,19 @@ class _Attempt:
         recorder = self._recorder
         if decided.note:
             recorder.progress(decided.note)
-        recorder.incumbent(None if decided.outcome is Outcome.FINISH else decided.plan)
+        recorder.superseded()
         recorder.flush()
         if not recorder.fenced:
             recorder.end(lambda: self._write(decided), self._leaving)
 
     def _write(self, decided: Verdict) -> object:
-        solve, store = (self._id, self._attempt), self._store
+        solve, store, plan = (self._id, self._attempt), self._store, decided.plan
         if decided.outcome is Outcome.FINISH:
-            plan = decided.plan
             assert plan is not None
             seconds = self._recorder.elapsed_seconds
             return store.finish(*solve, plan.document(), plan.cost, plan.bound, plan.gap, seconds)
+        if plan is not None:
+            self._recorder.save(plan)
         if decided.outcome is Outcome.FAIL:
             return store.fail(*solve, decided.error or {})
         if decided.outcome is Outcome.STOP:

@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Self
 
 from poet_service.execution.limits import ExecutionLimits
-from poet_service.execution.nursery import ChildEnds, Nursery, close_ends
+from poet_service.execution.nursery import ChildEnds, Nursery
 from poet_service.execution.protocol import (
     STOP_LINE,
     BabbleError,
@@ -75,9 +75,7 @@ class Child:
 
     def __enter__(self) -> Self:
         with self._cleanup:
-            folder = self._cleanup.enter_context(self._nursery.folder())
-            self._ends = self._nursery.child(folder, self._limits)
-            self._cleanup.callback(close_ends, self._ends)
+            self._ends = self._cleanup.enter_context(self._nursery.new_child(self._limits))
             self._cleanup.callback(self._selector.close)
             self._watch(self._ends)
             self._cleanup.callback(self._kill_and_wait)

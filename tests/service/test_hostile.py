@@ -6,12 +6,14 @@ import json
 import time
 
 import pytest
+from starlette.testclient import TestClient
 
 from poet_service.app import create_app
+from poet_service.database.engine import open_store
 from poet_service.settings import Settings
 from tests.service.asgi import JSON as JSON_HEADERS
 from tests.service.asgi import call, http_scope
-from tests.service.conftest import check_problem
+from tests.service.conftest import QuickExecutor, check_problem
 
 JSON = {"Content-Type": "application/json"}
 SCOPE = http_scope("POST", "/v1/plans", headers=JSON_HEADERS)
@@ -21,6 +23,17 @@ POSTS = ("/v1/plans", "/v1/plans:validate", "/v1/plans:verify", "/v1/frontiers",
 
 def post(client, content, headers=JSON, path="/v1/plans"):
     return client.post(path, content=content, headers=headers)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """One service for all: none of these requests leaves anything that matters to another."""
+    folder = tmp_path_factory.mktemp("service")
+    store = open_store(f"sqlite:///{folder / 'poet.db'}")
+    app = create_app(Settings(state_dir=folder), store=store, executor=QuickExecutor(store))
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield client
+    store.close()
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from poet_core.device_document import device_from_document
 from poet_core.devices import device_names, load_device
 from poet_core.errors import ServiceError
+from poet_service.jobs.records import Swept
 from tests.service.conftest import check_problem
 
 
@@ -46,6 +48,22 @@ def test_a_database_that_is_away_is_no_failure_of_ours(
     ):
         check_problem(response, 503, "database_unavailable")
         assert int(response.headers["retry-after"]) > 0
+
+
+def test_what_is_too_old_is_swept_whatever_happens(make_client, held, store, monkeypatch):
+    calls, swept = [], threading.Event()
+
+    def sweep(**how):
+        calls.append(how)
+        if len(calls) == 1:
+            raise ServiceError("Away.", code="database_unavailable")
+        swept.set()
+        return Swept(jobs=0, solves=0, stored_bytes=0)
+
+    monkeypatch.setattr(store, "sweep", sweep)
+    make_client(held, sweep_seconds=0.1, retain_seconds=60, stored_bytes=2**20)
+    assert swept.wait(10)
+    assert calls[1] == {"older_than_seconds": 60, "most_bytes": 2**20}
 
 
 def test_metrics_are_text_for_prometheus(client, request_body):

@@ -26,7 +26,6 @@ WAIT_SECONDS = 300.0
 # Short, so that a test need not wait; long enough that a busy moment is no loss.
 SETTINGS = {
     "POET_SERVICE_WORKER_HEARTBEAT_SECONDS": "0.5",
-    "POET_SERVICE_WORKER_LOST_SECONDS": "4",
     "POET_SERVICE_RECONCILE_SECONDS": "0.5",
     "POET_SERVICE_WORKER_GRACE_SECONDS": "5",
     "POET_SERVICE_QUEUE_DEPTH": "1000",
@@ -52,6 +51,7 @@ class Cluster:
 
     folder: Path
     url: str
+    lost_seconds: float
     slots: list[Slot] = field(default_factory=list)
 
     @property
@@ -167,15 +167,18 @@ class Cluster:
                 "TMPDIR": str(self.temporary),
                 "PYTHONPATH": os.pathsep.join(filter(None, map(os.path.abspath, sys.path))),
                 "POET_SERVICE_DATABASE": self.url,
+                "POET_SERVICE_WORKER_LOST_SECONDS": str(self.lost_seconds),
                 "POET_SERVICE_STATE_DIR": str(slot.folder / "state"),
             }
         )
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, url: str, *, workers: int, apis: int) -> Iterator[Cluster]:
+def cluster(
+    folder: Path, url: str, *, workers: int, apis: int, lost_seconds: float = 4.0
+) -> Iterator[Cluster]:
     """A running installation; whatever is left of it is killed in the end."""
-    made = Cluster(folder=folder, url=url)
+    made = Cluster(folder=folder, url=url, lost_seconds=lost_seconds)
     try:
         for _ in range(workers):
             made.start(made.add_worker())

@@ -22,6 +22,7 @@ LIMITS = ExecutionLimits(
     memory_bytes=2**30,
     wall_grace_seconds=5.0,
     heartbeat_seconds=0.1,
+    look_seconds=0.1,
     write_seconds=0.02,
     judge_share=0.9,
     database_seconds=1.0,

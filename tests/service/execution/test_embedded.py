@@ -40,7 +40,7 @@ async def executing(
         **{
             "folder": folder,
             "limits": LIMITS,
-            "reconcile_seconds": 0.1,
+            "reconcile_seconds": 0.2,
             "nursery": Nursery(folder, child=ODD_CHILD),
             **changed,
         },
@@ -195,6 +195,27 @@ def test_a_database_that_is_away_is_waited_for(
 
     monkeypatch.setattr(store, "finish", maybe(finish))
     monkeypatch.setattr(store, "queued", maybe(queued))
+    asyncio.run(work())
+
+
+def test_solves_wait_while_no_child_can_be_had(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("poet_service.execution.embedded._TROUBLE_SECONDS", 0.1)
+    nursery = Nursery(tmp_path, child=ODD_CHILD)
+
+    async def work() -> None:
+        async with executing(store, tmp_path, nursery=nursery) as executor:
+            monkeypatch.setattr(nursery, "_life", "no.such.module")
+            nursery.kill()
+            solve = submit(store, request_bytes("answer"))[1]
+            await eventually(lambda: "planner cannot be used" in (executor.ready() or ""))
+            assert state_of(store, solve) in (SolveState.QUEUED, SolveState.RUNNING)
+            monkeypatch.setattr(nursery, "_life", ODD_CHILD)
+            await eventually(lambda: state_of(store, solve) is SolveState.FINISHED)
+            assert store.solve(solve).losses == 0
+            await eventually(lambda: executor.ready() is None)
+
     asyncio.run(work())
 
 

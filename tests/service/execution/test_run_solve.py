@@ -122,8 +122,9 @@ def test_a_stop_keeps_the_incumbent(life: str, store: Store, odd_nursery: Nurser
         assert plan.planned_by.formulation == "waste 0"
     else:
         assert plan.planned_by.status.startswith("The solve was stopped.")
-    # A second for the machine: what is asked of the product is 2 s.
-    assert seconds < 3
+    # Two seconds are what is asked of the product; the rest is for a busy machine.
+    assert ExecutionLimits().look_seconds + ExecutionLimits().stop_seconds < 2
+    assert seconds < 2 + 8
 
 
 def test_a_stop_that_only_the_store_knows_of(store: Store, odd_nursery: Nursery) -> None:
