@@ -18,6 +18,9 @@ import pytest
 HERE = Path(__file__).parent
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 SECONDS_FOR_A_REPLY = "30"
+# DELETE stops a job and keeps what it has; only ?discard=true takes it away, and this check does not
+# tell the two apart.
+NOT_MEANT = "use_after_free"
 
 
 @contextlib.contextmanager
@@ -42,7 +45,8 @@ def attack(address, folder, *arguments):
     """Run Schemathesis to its end; a finding fails the test with what it wrote."""
     done = subprocess.run(
         [SCHEMATHESIS, "--config-file", HERE / "schemathesis.toml", "run",
-         f"{address}/openapi.json", "--checks", "all", "--no-color", "--warnings", "off",
+         f"{address}/openapi.json", "--checks", "all", "--exclude-checks", NOT_MEANT,
+         "--no-color", "--warnings", "off",
          "--request-timeout", SECONDS_FOR_A_REPLY, *arguments],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
