@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 SERVER = "http://127.0.0.1:8080"
-START_SECONDS = 60
+START_SECONDS = 300
 PLAN_SECONDS = 120
 MIB = 2**20
 DEVICE = "raspberry-pi-4b"

@@ -5,8 +5,8 @@
     Jobs          job, jobs, job_plan, leave
     Solves        solve, solves, changed, find_solve, request, warm_start, plan, queued, running,
                   counts
-    Transitions   claim, heartbeat, incumbent, bound, finish, fail, stopped, lost, release,
-                  corrupt
+    Transitions   claim, finish, fail, stopped, lost, release, corrupt
+    Reports       heartbeat, incumbent, bound
     Logbook       progress, events, log, read_log
     Retention     sweep, stored_bytes
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from poet_service.database.jobs import Jobs
 from poet_service.database.logbook import Logbook
+from poet_service.database.reports import Reports
 from poet_service.database.retention import Retention
 from poet_service.database.schema import schema_version
 from poet_service.database.solves import Solves
@@ -26,7 +27,7 @@ from poet_service.database.tokens import Tokens
 from poet_service.database.transitions import Transitions
 
 
-class Store(Tokens, Submissions, Jobs, Solves, Transitions, Logbook, Retention):
+class Store(Tokens, Submissions, Jobs, Solves, Transitions, Reports, Logbook, Retention):
     """The state of the service. Made by open_store."""
 
     def ping(self) -> None:

@@ -10,21 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 
 from poet_service.database.logbook import FENCED, add_event
 from poet_service.database.part import Part
-from poet_service.database.rows import (
-    SOLVE_COLUMNS,
-    error_text,
-    finite,
-    solve_record,
-)
+from poet_service.database.reports import MOST_NAME, figures_of, store_plan
+from poet_service.database.rows import SOLVE_COLUMNS, error_text, solve_record
 from poet_service.database.tables import SOLVE_PLANS, SOLVES
 from poet_service.jobs.records import EventKind, SolveRecord
 from poet_service.jobs.states import MOST_ATTEMPTS, SolveState
 
-_MOST_NAME = 200
 _LOST = {
     "code": "worker_lost",
     "kind": "service",
@@ -40,7 +35,7 @@ _STORED_PLAN_INVALID = {
 
 
 class Transitions(Part):
-    """The part of the Store that workers write."""
+    """The part of the Store that moves solves."""
 
     def claim(self, solve_id: str, worker: str) -> SolveRecord | None:
         """QUEUED -> RUNNING under a new attempt; None where another was faster."""
@@ -48,7 +43,7 @@ class Transitions(Part):
         def work(connection: Connection) -> SolveRecord | None:
             now = self._clock()
             row = connection.execute(
-                _CLAIM, {"solve_": solve_id, "worker_": worker[:_MOST_NAME], "now_": now}
+                _CLAIM, {"solve_": solve_id, "worker_": worker[:MOST_NAME], "now_": now}
             ).first()
             if row is None:
                 return None
@@ -56,61 +51,6 @@ class Transitions(Part):
             data = {"state": solve.state.value, "attempt": solve.attempt}
             add_event(connection, solve_id, solve.last_seq, now, EventKind.STATE, data)
             return solve
-
-        return self._database.write(work)
-
-    def heartbeat(self, solve_id: str, attempt: int) -> bool:
-        """The worker of this attempt still works."""
-        values = {"solve_": solve_id, "attempt_": attempt, "now_": self._clock()}
-        return self._database.write(
-            lambda connection: connection.execute(_HEARTBEAT, values).rowcount == 1
-        )
-
-    def incumbent(
-        self,
-        solve_id: str,
-        attempt: int,
-        plan: bytes,
-        cost: float | None,
-        bound: float | None,
-        gap: float | None,
-        elapsed: float | None,
-        *,
-        by: str = "",
-    ) -> bool:
-        """The best plan so far of a running solve, judged by the caller; `by` names who found it."""
-        figures = _figures(cost, bound, gap, elapsed)
-
-        def work(connection: Connection) -> bool:
-            values = {"solve_": solve_id, "attempt_": attempt} | _bound_values(figures)
-            seq = connection.execute(_SET_INCUMBENT, values | {"bytes_": len(plan)}).scalar()
-            if seq is None:
-                return False
-            _store_plan(connection, solve_id, plan)
-            data = figures | {"by": by[:_MOST_NAME]}
-            add_event(connection, solve_id, seq, self._clock(), EventKind.INCUMBENT, data)
-            return True
-
-        return self._database.write(work)
-
-    def bound(
-        self,
-        solve_id: str,
-        attempt: int,
-        bound: float | None,
-        gap: float | None,
-        elapsed: float | None,
-    ) -> bool:
-        """A better bound of a running solve."""
-        data = {"bound": finite(bound), "gap": finite(gap), "elapsed_seconds": finite(elapsed)}
-
-        def work(connection: Connection) -> bool:
-            values = {"solve_": solve_id, "attempt_": attempt} | _bound_values(data)
-            seq = connection.execute(_SET_BOUND, values).scalar()
-            if seq is None:
-                return False
-            add_event(connection, solve_id, seq, self._clock(), EventKind.BOUND, data)
-            return True
 
         return self._database.write(work)
 
@@ -125,7 +65,7 @@ class Transitions(Part):
         elapsed: float | None,
     ) -> bool:
         """RUNNING -> FINISHED with a plan that the judge accepted."""
-        figures = _figures(cost, bound, gap, elapsed)
+        figures = figures_of(cost, bound, gap, elapsed)
 
         def work(connection: Connection) -> bool:
             row = _end(
@@ -138,7 +78,7 @@ class Transitions(Part):
                 **figures,
             )
             if row is not None:
-                _store_plan(connection, solve_id, plan)
+                store_plan(connection, solve_id, plan)
             return row is not None
 
         return self._database.write(work)
@@ -311,26 +251,6 @@ def _fail(
     return row is not None
 
 
-def _store_plan(connection: Connection, solve_id: str, plan: bytes) -> None:
-    if not connection.execute(_UPDATE_PLAN, {"solve_": solve_id, "plan_": plan}).rowcount:
-        connection.execute(_INSERT_PLAN, {"solve_id": solve_id, "plan": plan})
-
-
-def _figures(
-    cost: float | None, bound: float | None, gap: float | None, elapsed: float | None
-) -> dict[str, Any]:
-    return {
-        "cost": finite(cost),
-        "bound": finite(bound),
-        "gap": finite(gap),
-        "elapsed_seconds": finite(elapsed),
-    }
-
-
-def _bound_values(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{name}_": value for name, value in figures.items()}
-
-
 _CLAIM = (
     update(SOLVES)
     .where(SOLVES.c.id == bindparam("solve_"), SOLVES.c.state == SolveState.QUEUED.value)
@@ -343,31 +263,6 @@ _CLAIM = (
         last_seq=SOLVES.c.last_seq + 1,
     )
     .returning(*SOLVE_COLUMNS)
-)
-_HEARTBEAT = update(SOLVES).where(*FENCED).values(heartbeat_at=bindparam("now_"))
-_SET_INCUMBENT = (
-    update(SOLVES)
-    .where(*FENCED)
-    .values(
-        cost=bindparam("cost_"),
-        bound=bindparam("bound_"),
-        gap=bindparam("gap_"),
-        elapsed_seconds=bindparam("elapsed_seconds_"),
-        plan_bytes=bindparam("bytes_"),
-        last_seq=SOLVES.c.last_seq + 1,
-    )
-    .returning(SOLVES.c.last_seq)
-)
-_SET_BOUND = (
-    update(SOLVES)
-    .where(*FENCED)
-    .values(
-        bound=bindparam("bound_"),
-        gap=bindparam("gap_"),
-        elapsed_seconds=bindparam("elapsed_seconds_"),
-        last_seq=SOLVES.c.last_seq + 1,
-    )
-    .returning(SOLVES.c.last_seq)
 )
 _STANDING = select(SOLVES.c.stop_requested, SOLVES.c.losses).where(*FENCED).with_for_update()
 _BACK_IN_QUEUE = {
@@ -384,9 +279,3 @@ _REQUEUE = (
     .values(_BACK_IN_QUEUE | {SOLVES.c.losses: SOLVES.c.losses + 1})
     .returning(SOLVES.c.last_seq)
 )
-_UPDATE_PLAN = (
-    update(SOLVE_PLANS)
-    .where(SOLVE_PLANS.c.solve_id == bindparam("solve_"))
-    .values(plan=bindparam("plan_"))
-)
-_INSERT_PLAN = insert(SOLVE_PLANS)

@@ -1,10 +1,9 @@
-"""docs/service.md says the limits that are set, the scopes and codes that there are."""
+"""docs/service.md says the limits that are set and the scopes that there are."""
 
 import re
 
 import pytest
 
-from poet_service.problems import STATUS_OF_CODE
 from poet_service.security.scopes import OPEN_PATHS, Scope, scope_of
 from poet_service.settings import Settings
 from tests.conftest import REPOSITORY
@@ -44,11 +43,3 @@ def test_the_scopes_are_those_that_there_are():
 
 def test_the_open_addresses_are_named():
     assert all(f"`{path}`" in TEXT for path in OPEN_PATHS)
-
-
-def test_every_code_that_has_a_status_of_its_own_is_named():
-    rows = dict(re.findall(r"^\| (\d{3}) \| (.+) \|$", TEXT, re.MULTILINE))
-    # Written by others: what is sent before there is HTTP, and while a service starts or ends.
-    for code, status in STATUS_OF_CODE.items():
-        if code not in {"shutting_down", "none_in_this_model"}:
-            assert f"`{code}`" in rows[str(status)], code

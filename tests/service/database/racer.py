@@ -13,7 +13,7 @@ def main():
     """open: the secret of a database that may not exist yet. claim: every queued solve it gets."""
     url, what = sys.argv[1:]
     store = open_store(url, busy_seconds=60.0) if what == "claim" else None
-    print("ready", flush=True)
+    _say("ready")
     sys.stdin.readline()
     if store is None:
         store = open_store(url, busy_seconds=60.0)
@@ -21,8 +21,13 @@ def main():
     else:
         ids = store.queued(1000)
         got = [id_ for id_ in ids if store.claim(id_, "racer") is not None]
-    print(json.dumps(got), flush=True)
+    _say(json.dumps(got))
     store.close()
+
+
+def _say(line):
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,11 @@ import pytest
 
 HERE = Path(__file__).parent
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
-SECONDS_FOR_A_REPLY = "30"
+# A hang, not a slow reply: two busy cores must not fail a property that holds.
+SECONDS_FOR_A_REPLY = "120"
+# DELETE stops a job and keeps what it has; only ?discard=true takes it away, and this check does not
+# tell the two apart.
+NOT_MEANT = "use_after_free"
 
 
 @contextlib.contextmanager
@@ -42,8 +46,10 @@ def attack(address, folder, *arguments):
     """Run Schemathesis to its end; a finding fails the test with what it wrote."""
     done = subprocess.run(
         [SCHEMATHESIS, "--config-file", HERE / "schemathesis.toml", "run",
-         f"{address}/openapi.json", "--checks", "all", "--no-color", "--warnings", "off",
-         "--request-timeout", SECONDS_FOR_A_REPLY, *arguments],
+         f"{address}/openapi.json", "--checks", "all", "--exclude-checks", NOT_MEANT,
+         "--no-color", "--warnings", "off",
+         "--request-timeout", SECONDS_FOR_A_REPLY, "--max-response-time", SECONDS_FOR_A_REPLY,
+         "--suppress-health-check", "all", *arguments],
         cwd=folder, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
@@ -79,7 +85,7 @@ def _answering_routes(requests):
 def test_a_few_hundred_requests(tmp_path):
     with quick_service(tmp_path / "state") as address:
         attack(address, tmp_path, "--phases", "examples,fuzzing,stateful", "--seed", "6",
-               "--max-examples", "10")  # fmt: skip
+               "--max-examples", "15")  # fmt: skip
         requests, _ = figures(address)
     assert sum(requests.values()) >= 300
     check_replies(requests)
