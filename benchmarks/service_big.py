@@ -40,10 +40,16 @@ async def _big(times: int, layers: int) -> list[Figure]:
             connection = await Connection.to(served.address)
             size = len(body_of(request)) / 1e6
             told = f"{title} ({len(request.graph.ops)} ops, {size:.2f} MB)"
+            before = served.cpu_seconds()
             validated = await _validated(connection, request, times)
+            cpu_seconds = (served.cpu_seconds() - before) / (times + 1)
             accepted = await _accepted(served.address, request, times)
             connection.close()
             figures += _latencies(f"{told}: validate", validated)
+            figures.append(
+                Figure(what=f"{told}: validate, the API process's CPU time",
+                       value=cpu_seconds * 1e3, unit="ms")
+            )  # fmt: skip
             figures += _latencies(f"{told}: accept", accepted)
     return figures
 

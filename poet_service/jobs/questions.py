@@ -91,8 +91,9 @@ def judge_supplied(body: bytes, settings: Settings) -> dict[str, Any]:
     members = read_members(body, settings)
     if members.get("plan") is None:
         refuse("$.plan", "a value", "nothing: the field is missing", code="missing_field")
-    supplied = read_plan_member(members.pop("plan"), "$.plan", settings)
+    plan_document = members.pop("plan")
     problem = read_plan_request(members, settings).stated_problem()
+    supplied = read_plan_member(plan_document, "$.plan", settings)
     try:
         judgement = _judge(problem, supplied)
     except PlanError as error:

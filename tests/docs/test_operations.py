@@ -41,7 +41,7 @@ def test_its_names_are_settings_or_codes_or_figures(word: str) -> None:
         return
     quoted = (f'"{word}"', f"'{word}'")
     assert any(text in _SOURCES for text in quoted) or word in {
-        "fsync", "max_connections", "synchronous_commit",
+        "fsync", "max_connections", "poet_client", "synchronous_commit",
     }  # fmt: skip
 
 
