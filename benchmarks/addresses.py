@@ -31,7 +31,7 @@ from poet_core.devices import load_device
 from poet_core.graph import TrainingGraph
 from poet_core.plan import Budget, Objective, Problem, Schedule
 from poet_core.simulate import Judgement, simulate
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from poet_solvers.addresses import Addresses
 from poet_solvers.addresses.arena import place_schedule
 from poet_solvers.addresses.search import Effort

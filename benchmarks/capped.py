@@ -32,11 +32,11 @@ from poet_core.errors import ReplayError
 from poet_core.plan import Plan
 from poet_core.plan_request import PlanRequest
 from poet_core.problem import make_problem
-from poet_runtime.cgroup import find_hierarchy
-from poet_runtime.isolated import IsolatedStep
+from poet_runtime.isolated.step import IsolatedStep
+from poet_runtime.memory.cgroup import find_hierarchy
 from poet_runtime.planner import obtain_plan, unconstrained_plan
 from poet_runtime.program import Program
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.native_arena import arena_library
 
 RESULTS = Path(__file__).resolve().parent / "results"

@@ -35,15 +35,15 @@ from poet_core.errors import ReplayError
 from poet_core.plan import Objective, Plan
 from poet_core.plan_request import PlanRequest
 from poet_core.problem import make_problem
-from poet_runtime.calibrate import calibrated_host
-from poet_runtime.cgroup import find_hierarchy, run_in_cgroup
 from poet_runtime.fingerprint import fingerprint
-from poet_runtime.isolated import IsolatedStep
-from poet_runtime.isolated_budget import plan_budget_bytes
+from poet_runtime.flash.calibrate import calibrated_host
+from poet_runtime.isolated.budget import plan_budget_bytes
+from poet_runtime.isolated.step import IsolatedStep
+from poet_runtime.memory.cgroup import find_hierarchy, run_in_cgroup
 from poet_runtime.planner import obtain_plan, unconstrained_plan
 from poet_runtime.program import Program
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.native_arena import arena_library
 
 _MIB = 2**20

@@ -28,8 +28,8 @@ from examples import bert
 from poet_core.errors import PoetError
 from poet_core.plan import Objective
 from poet_runtime import TrainStep
-from poet_runtime.cuda_measure import CudaPeak, measure_step_on_cuda
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash.paging_file import FlashOptions
+from poet_runtime.tracing.cuda_measure import CudaPeak, measure_step_on_cuda
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _MIB = 2**20

@@ -32,12 +32,12 @@ from poet_core.devices import load_device
 from poet_core.documents import canonical_json
 from poet_core.plan_document import plan_to_document, read_plan
 from poet_runtime import TrainStep
-from poet_runtime.arena import arena_environment, why_no_arena
-from poet_runtime.cgroup import memory_cgroup
-from poet_runtime.checksums import Checksums
-from poet_runtime.pager import Pager
-from poet_runtime.paging_file import FlashOptions
-from poet_runtime.trace import trace
+from poet_runtime.flash.checksums import Checksums
+from poet_runtime.flash.pager import Pager
+from poet_runtime.flash.paging_file import FlashOptions
+from poet_runtime.memory.arena import arena_environment, why_no_arena
+from poet_runtime.memory.cgroup import memory_cgroup
+from poet_runtime.tracing.trace import trace
 
 _RESULT = Path(__file__).resolve().parent / "results" / "flash.md"
 _MIB = 2**20

@@ -29,7 +29,7 @@ import pytest
 
 from benchmarks.overhead_child import CASES, EAGER, OURS, Case
 from poet_core.errors import ReplayError
-from poet_runtime.arena import arena_environment
+from poet_runtime.memory.arena import arena_environment
 from tests.runtime.native_arena import arena_library
 
 RESULTS = Path(__file__).resolve().parent / "results"

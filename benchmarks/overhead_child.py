@@ -23,8 +23,8 @@ from torch import Tensor
 from examples import bert, mlp, resnet
 from examples.parts import Step
 from poet_runtime import TrainStep
-from poet_runtime.call_facts import returns_one_tensor
-from poet_runtime.codegen import write_source
+from poet_runtime.replaying.call_facts import returns_one_tensor
+from poet_runtime.replaying.codegen import write_source
 
 EAGER, OURS = "eager", "TrainStep"
 _SMALL = bert.BertShape(width=512, layers=4, heads=8, feed_forward=2048)

@@ -42,7 +42,7 @@ from benchmarks.replay_other import Other
 from benchmarks.replay_ours import Ours, Planner
 from benchmarks.replay_report import OursRow, Row, Store, complaints, table
 from poet_core.errors import PoetError, ReplayError
-from poet_runtime.cgroup import find_hierarchy
+from poet_runtime.memory.cgroup import find_hierarchy
 from tests.runtime.native_arena import arena_library
 
 # Ours under a cap that is smaller by up to this factor is measured against a method as well: that

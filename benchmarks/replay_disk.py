@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from poet_runtime.paging_directory import choose_paging_directory
+from poet_runtime.flash.paging_directory import choose_paging_directory
 
 _LEAST_BYTES = 1 << 20
 _BLOCK_BYTES = 4096  # O_DIRECT wants lengths, places and memory in whole blocks

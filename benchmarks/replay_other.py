@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.replay_methods import METHODS
 from poet_core.errors import ReplayError
-from poet_runtime.cgroup import memory_cgroup
+from poet_runtime.memory.cgroup import memory_cgroup
 
 _MAPPED_BYTES = 128 << 10  # mallopt(3): where it begins; set, it no longer grows with use
 

@@ -11,15 +11,15 @@ from benchmarks.replay_models import SEED, Subject
 from benchmarks.replay_worker import first_moments, gradient_error
 from poet_core.device import DeviceProfile
 from poet_core.plan import Objective
-from poet_runtime.calibrate import calibrated_host
 from poet_runtime.fingerprint import fingerprint
-from poet_runtime.isolated import IsolatedStep
-from poet_runtime.isolated_budget import plan_budget_bytes
+from poet_runtime.flash.calibrate import calibrated_host
+from poet_runtime.isolated.budget import plan_budget_bytes
+from poet_runtime.isolated.step import IsolatedStep
 from poet_runtime.plan_source import PlanSource
 from poet_runtime.program import Program
 from poet_runtime.splitting_choice import AUTO, traced_and_planned
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 
 _PLANNING_SECONDS, _SMALL_PLANNING_SECONDS = 30.0, 4.0
 

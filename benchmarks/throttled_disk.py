@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from poet_core.errors import ReplayError
-from poet_runtime.paging_directory import choose_paging_directory
+from poet_runtime.flash.paging_directory import choose_paging_directory
 
 _ROOT = Path("/sys/fs/cgroup/blkio")
 

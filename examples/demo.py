@@ -50,7 +50,7 @@ def run_demo(options: argparse.Namespace) -> Report:
     from poet_core.baseline import judge_keep_everything
     from poet_core.bounds import ram_floor
     from poet_core.verify import verify
-    from poet_runtime.trace import trace
+    from poet_runtime.tracing.trace import trace
 
     torch.set_num_threads(options.threads)
     say("Tracing the joint step of trainer 784-1000-1000-1000-10 and projection [60,12] …")

@@ -26,7 +26,7 @@ from poet_core.errors import PoetError
 from poet_core.plan_document import read_plan
 from poet_runtime import TrainStep
 from poet_runtime.fingerprint import fingerprint
-from poet_runtime.measured_peak import measure_peak
+from poet_runtime.memory.measured_peak import measure_peak
 from projection_nets import JointObjective
 from projection_nets.data.batches import minibatches
 from projection_nets.data.mnist import mnist_or_digits

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from poet_core.plan import Plan
     from poet_runtime.program import Program
 
-# What a worker took on the machine where this was written (poet_runtime.isolated_budget measures
+# What a worker took on the machine where this was written (poet_runtime.isolated.budget measures
 # it): taken where nothing can be measured, and said to be.
 _USUAL_BASE_BYTES, _USUAL_OP_BYTES = 150 << 20, 16_000
 
@@ -49,7 +49,7 @@ class _Worker:
 
     def budget(self, cap_bytes: int, ops: int) -> int:
         """The plan's budget; 0 where the cap is below the worker alone."""
-        from poet_runtime import isolated_budget
+        from poet_runtime.isolated import budget as isolated_budget
 
         if self.calibrated:
             try:
@@ -61,7 +61,7 @@ class _Worker:
 
     def least_cap(self, plan_bytes: int, ops: int) -> int:
         """The least cap that has room for a plan."""
-        from poet_runtime import isolated_budget
+        from poet_runtime.isolated import budget as isolated_budget
 
         if self.calibrated:
             return isolated_budget.least_cap_bytes(plan_bytes, ops=ops)
@@ -121,7 +121,7 @@ def plan_for_cap(
 
 def check_plan_fits(program: Program, plan: Plan, cap_bytes: int) -> None:
     """Raises BudgetError (`cap_too_small`) where an existing plan does not fit a cap."""
-    from poet_runtime.isolated_budget import least_cap_bytes
+    from poet_runtime.isolated.budget import least_cap_bytes
 
     peak, ops = plan.claims.peak_bytes, len(program.graph.ops)
     least = least_cap_bytes(peak, ops=ops)
@@ -140,7 +140,7 @@ def check_plan_fits(program: Program, plan: Plan, cap_bytes: int) -> None:
 
 def can_enforce() -> str:
     """Why no limit of the kernel's can be set here; "" where one can."""
-    from poet_runtime.cgroup import memory_cgroup
+    from poet_runtime.memory.cgroup import memory_cgroup
 
     try:
         with memory_cgroup(None):

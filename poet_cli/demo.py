@@ -152,7 +152,7 @@ def _plan(
     quiet: bool,
 ) -> Any:
     from poet_runtime.step_options import StepOptions
-    from poet_runtime.trace import trace
+    from poet_runtime.tracing.trace import trace
 
     batch = demo.batch_of(0)
 

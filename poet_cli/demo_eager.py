@@ -49,7 +49,7 @@ def run(
     """
     import os
 
-    from poet_runtime.cgroup import memory_cgroup
+    from poet_runtime.memory.cgroup import memory_cgroup
 
     environment = dict(os.environ)
     environment["PYTHONPATH"] = os.pathsep.join(part for part in sys.path if part)

@@ -58,7 +58,7 @@ def _as_asked(
     from poet_cli.commands.train import is_measured
     from poet_core.plan import Objective
     from poet_runtime.plan_source import PlanSource
-    from poet_runtime.trace import trace
+    from poet_runtime.tracing.trace import trace
 
     program = trace(*made, measure_seconds=is_measured(how), name=name)
 
@@ -79,7 +79,7 @@ def _as_asked(
 
 def _for_cap(made: Any, name: str, chosen: dict[str, Any], renew: Any) -> tuple[Program, Plan]:
     from poet_runtime.step_options import StepOptions
-    from poet_runtime.trace import trace
+    from poet_runtime.tracing.trace import trace
 
     def traced(*, measured: bool, split_above_bytes: int | None) -> Program:
         return trace(

@@ -20,7 +20,7 @@ from poet_core.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from poet_core.plan import Plan
-    from poet_runtime.isolated import IsolatedStep
+    from poet_runtime.isolated.step import IsolatedStep
     from poet_runtime.program import Program
 
 
@@ -47,15 +47,15 @@ class WorkerChoices:
 
     def check_place(self) -> None:
         """Raises UsageError where the paging file may not lie; before anything that takes long."""
-        from poet_runtime.paging_directory import choose_paging_place
-        from poet_runtime.paging_file import FlashOptions
+        from poet_runtime.flash.paging_directory import choose_paging_place
+        from poet_runtime.flash.paging_file import FlashOptions
 
         choose_paging_place(self.paging_directory, FlashOptions(file=self.paging_file))
 
     def arguments(self) -> dict[str, Any]:
         """For IsolatedStep."""
-        from poet_runtime.checksums import Checksums
-        from poet_runtime.paging_file import FlashOptions
+        from poet_runtime.flash.checksums import Checksums
+        from poet_runtime.flash.paging_file import FlashOptions
 
         kind = None if self.checksums is None else Checksums[self.checksums.upper()]
         return {
@@ -98,7 +98,7 @@ def train_isolated(
 ) -> dict[str, Any]:
     """Trains; returns what is to be said of it, as JSON values. `counted`: have the kernel count
     what the worker takes also without a cap. Raises what IsolatedStep does."""
-    from poet_runtime.isolated import IsolatedStep
+    from poet_runtime.isolated.step import IsolatedStep
 
     step = IsolatedStep(
         job.model, job.optimizer, job.program, job.plan, job.batch_of(0),

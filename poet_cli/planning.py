@@ -66,7 +66,7 @@ def planned_for_time(
     `poet_runtime.planner.obtain_plan` do."""
     from poet_core.plan import Objective
     from poet_core.plan_request import PlanRequest
-    from poet_runtime.calibrate import calibrated_host
+    from poet_runtime.flash.calibrate import calibrated_host
     from poet_runtime.planner import obtain_plan
 
     request = PlanRequest(

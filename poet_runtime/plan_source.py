@@ -16,7 +16,7 @@ from poet_core.plan_request import PlanRequest
 from poet_core.problem import make_problem
 from poet_core.simulate import Judgement
 from poet_core.units import parse_bytes
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash.paging_file import FlashOptions
 from poet_runtime.planner import Planner, accept, obtain_plan, unconstrained_plan
 from poet_runtime.program import Program
 
@@ -105,8 +105,8 @@ class PlanSource:
             return profile
         if self.objective is not Objective.TIME:
             return _paging_as(load_device("host"), profile)
-        from poet_runtime.arena import Arena
-        from poet_runtime.calibrate import calibrated_host
+        from poet_runtime.flash.calibrate import calibrated_host
+        from poet_runtime.memory.arena import Arena
 
         try:
             aligned = Arena.active() is not None

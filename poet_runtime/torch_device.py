@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from poet_core.errors import TraceError
-from poet_runtime.flash_file import memory_view
+from poet_runtime.flash.flash_file import memory_view
 
 CPU = torch.device("cpu")
 SUPPORTED = ("cpu", "cuda")

@@ -31,20 +31,20 @@ from poet_core.errors import UsageError
 from poet_core.plan import Allowed, Instruction, Objective, Plan
 from poet_core.plan_request import DEFAULT_WALL_SECONDS
 from poet_core.summary import PlanSummary, summarize
-from poet_runtime.checkpoints import Resumed
+from poet_runtime.checkpointing.checkpoints import Resumed
+from poet_runtime.checkpointing.step_checkpoints import StepCheckpoints
 from poet_runtime.closing import Closing
-from poet_runtime.inputs import LossFunction, as_batch
-from poet_runtime.other_shapes import OtherShapes, check_choice, same_wishes
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash.paging_file import FlashOptions
+from poet_runtime.flash.wear import WearReport
 from poet_runtime.plan_source import PlanSource
 from poet_runtime.planner import Planner
 from poet_runtime.program import Program
-from poet_runtime.running_step import RunningStep, reveal
+from poet_runtime.replaying.inputs import LossFunction, as_batch
+from poet_runtime.replaying.other_shapes import OtherShapes, check_choice, same_wishes
+from poet_runtime.replaying.running_step import RunningStep, reveal
 from poet_runtime.splitting_choice import AUTO, Split, parse_split, traced_and_planned
-from poet_runtime.step_checkpoints import StepCheckpoints
 from poet_runtime.step_options import StepOptions
 from poet_runtime.torch_device import device_of, machine_of
-from poet_runtime.wear import WearReport
 
 
 class TrainStep(Closing):
@@ -133,7 +133,9 @@ class TrainStep(Closing):
         def traced(split_above_bytes: int | None) -> Program:
             if program is not None:
                 return program
-            from poet_runtime.trace import trace  # 2 s of imports, for nothing with a program
+            from poet_runtime.tracing.trace import (
+                trace,  # 2 s of imports, for nothing with a program
+            )
 
             # Seconds change from run to run, and with them the graph: only for a plan made now.
             seconds = source.plans_for_this_machine

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from poet_core.errors import DataError
 from poet_core.text import printable
-from poet_runtime.checkpoints import Resumed
+from poet_runtime.checkpointing.checkpoints import Resumed
 from projection_nets.replacing import replace_file
 
 

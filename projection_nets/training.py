@@ -9,7 +9,7 @@ uninterrupted run would have seen and ends with the same bits. Pre-training is a
 with `joint.pretraining()` and an optimizer of its parameters.
 
 Invariant: evaluation and progress change nothing that training sees. One exception is the runtime's
-own: eager's fused LSTM kernel rounds otherwise than the ops that are traced (`poet_runtime.trace`).
+own: eager's fused LSTM kernel rounds otherwise than the ops that are traced (`poet_runtime.tracing.trace`).
 """
 
 from __future__ import annotations

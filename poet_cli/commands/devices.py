@@ -87,7 +87,7 @@ def measure_device(paging_directory: Path | None, output: Path | None, as_json: 
     Takes a second or two, and writes up to 288 MiB to the directory.
     """
     from poet_core.device_document import device_to_document
-    from poet_runtime.calibrate import calibrated_host
+    from poet_runtime.flash.calibrate import calibrated_host
 
     profile = calibrated_host(paging_directory)
     if output is not None:

@@ -51,7 +51,7 @@ def trace(
     set_threads(threads)
     from poet_core.graph_document import graph_sha256, graph_to_document
     from poet_runtime.step_options import StepOptions
-    from poet_runtime.trace import trace as trace_step
+    from poet_runtime.tracing.trace import trace as trace_step
 
     with working(f"Tracing {step}", quiet=as_json):
         program = trace_step(

@@ -27,7 +27,7 @@ from poet_core.errors import UsageError
 from poet_core.units import parse_bytes
 
 if TYPE_CHECKING:
-    from poet_runtime.measured_peak import MeasuredPeak
+    from poet_runtime.memory.measured_peak import MeasuredPeak
     from poet_runtime.train_step import TrainStep
 
 # The profiler that measures slows steps down, so only the last ones run under it.
@@ -152,7 +152,7 @@ def _here(step: str, chosen: dict[str, Any], *, as_json: bool) -> None:
     steps = chosen["steps"] or _STEPS
     model, loss_fn, optimizer, batch = load_step(step)
     set_threads(chosen["threads"])
-    from poet_runtime.trace import trace
+    from poet_runtime.tracing.trace import trace
     from poet_runtime.train_step import TrainStep
 
     with working("Preparing the step", quiet=as_json):
@@ -211,7 +211,7 @@ def is_measured(how: dict[str, Any]) -> bool:
 
 
 def _run(step: TrainStep, batch: Any, steps: int) -> tuple[list[float], float, MeasuredPeak]:
-    from poet_runtime.measured_peak import measure_peak
+    from poet_runtime.memory.measured_peak import measure_peak
 
     losses: list[float] = []
 

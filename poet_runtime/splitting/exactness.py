@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poet_runtime.drafts import Draft, map_specs, specs_in
 from poet_runtime.kernels import AsTraced
-from poet_runtime.measure import tensor_of
+from poet_runtime.tracing.drafts import Draft, map_specs, specs_in
+from poet_runtime.tracing.measure import tensor_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-from poet_runtime.drafts import Draft
 from poet_runtime.program import TensorSpec
 from poet_runtime.splitting.rules import contiguous
 from poet_runtime.splitting.uses import Uses
+from poet_runtime.tracing.drafts import Draft
 
 _aten = torch.ops.aten
 

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from poet_core.graph import Phase, Role
-from poet_runtime.drafts import Block, Draft
 from poet_runtime.program import TensorSpec
 from poet_runtime.splitting import head_tiles, row_chunks, rules
 from poet_runtime.splitting.head import Head
+from poet_runtime.tracing.drafts import Block, Draft
 
 _aten = torch.ops.aten
 _ALIGNMENT = 64

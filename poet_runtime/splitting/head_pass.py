@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from poet_runtime.drafts import Block, Draft
-from poet_runtime.measure import Measurer
 from poet_runtime.program import TensorSpec
 from poet_runtime.splitting.exactness import Exactness, Integers
 from poet_runtime.splitting.head import Head, heads
@@ -24,6 +22,8 @@ from poet_runtime.splitting.weight_rows import (
     cut,
     weight_users,
 )
+from poet_runtime.tracing.drafts import Block, Draft
+from poet_runtime.tracing.measure import Measurer
 
 TILE_BYTES = 32 * 2**20
 """Of the logits: small beside the weight that each piece is multiplied with, which is read again

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from poet_runtime.dropout import dropout_backward
+from poet_runtime.tracing.dropout import dropout_backward
 
 _aten = torch.ops.aten
 

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import torch
 
-from poet_runtime.drafts import Draft, specs_in
 from poet_runtime.program import TensorSpec
 from poet_runtime.splitting import map_chunks, row_chunks
 from poet_runtime.splitting.exactness import Integers
+from poet_runtime.tracing.drafts import Draft, specs_in
 
 CHUNK_BYTES = 2 * 2**20
 """Of one operand in one piece: a few of them fit into a core's cache, and each is long enough that

@@ -15,14 +15,14 @@ from dataclasses import replace
 
 import torch
 
-from poet_runtime.drafts import Block, Draft, specs_in
-from poet_runtime.measure import Measurer
 from poet_runtime.program import TensorSpec
 from poet_runtime.splitting.exactness import Exactness
 from poet_runtime.splitting.head_pass import tile_heads
 from poet_runtime.splitting.notes import SplitNote
 from poet_runtime.splitting.rules import RULES, Rewrite, contiguous
 from poet_runtime.splitting.uses import Uses
+from poet_runtime.tracing.drafts import Block, Draft, specs_in
+from poet_runtime.tracing.measure import Measurer
 
 
 def split_ops(

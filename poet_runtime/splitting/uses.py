@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from poet_runtime.drafts import Draft
+from poet_runtime.tracing.drafts import Draft
 
 
 class Uses:

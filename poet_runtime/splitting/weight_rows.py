@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from poet_core.graph import Phase
-from poet_runtime.drafts import Draft, map_specs, specs_in
 from poet_runtime.program import TensorSpec
 from poet_runtime.splitting import row_chunks
 from poet_runtime.splitting.head import Head
 from poet_runtime.splitting.rules import contiguous
 from poet_runtime.splitting.uses import Uses
+from poet_runtime.tracing.drafts import Draft, map_specs, specs_in
 
 _aten = torch.ops.aten
 

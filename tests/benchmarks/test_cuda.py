@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import cuda
-from poet_runtime.cuda_measure import CudaPeak
+from poet_runtime.tracing.cuda_measure import CudaPeak
 
 MIB = 2**20
 PEAK = CudaPeak(

@@ -8,8 +8,8 @@ from poet_cli.commands.devices import profile_as_toml
 from poet_core.device import Source
 from poet_core.device_document import device_to_document, read_device_toml
 from poet_core.devices import device_names, load_device
-from poet_runtime import calibrate
-from poet_runtime.calibrate import FlashSpeed
+from poet_runtime.flash import calibrate
+from poet_runtime.flash.calibrate import FlashSpeed
 
 SPEED = FlashSpeed(
     page_in_latency_seconds=2e-4,

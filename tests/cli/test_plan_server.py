@@ -104,7 +104,9 @@ def test_a_server_that_says_no_is_not_gone_round(poet, documents, status):
 @pytest.mark.parametrize(
     "option", [("--token", TOKEN), ("--insecure-token",), ("--fallback", "local")]
 )
-@pytest.mark.parametrize("command", [("plan",), ("frontier",), ("least-ram", "--overhead", "5%"), ("train",)])
+@pytest.mark.parametrize(
+    "command", [("plan",), ("frontier",), ("least-ram", "--overhead", "5%"), ("train",)]
+)
 def test_options_for_a_server_that_is_not_named(poet, documents, command, option):
     result = poet(command[0], "graph.json", *command[1:], *BOARD, *option, "--json")
     assert (result.code, result.json["error"]["code"]) == (2, "server_missing")

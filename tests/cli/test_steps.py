@@ -123,7 +123,7 @@ def test_from_a_users_module_to_training_inside_the_budget(poet, module):
 
 
 def test_the_size_above_which_ops_are_split_reaches_the_tracer(poet, module, monkeypatch):
-    from poet_runtime import trace as tracer
+    from poet_runtime.tracing import trace as tracer
 
     asked, trace = [], tracer.trace
 

@@ -183,7 +183,7 @@ def workers_in(folder):
             line = process.read_bytes()
         except OSError:
             continue
-        if str(folder).encode() in line and b"isolated_worker" in line:
+        if str(folder).encode() in line and b"poet_runtime.isolated.worker" in line:
             found.append(line)
     return found
 

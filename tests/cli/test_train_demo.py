@@ -8,7 +8,7 @@ import pytest
 from poet_cli import demo, demo_steps
 from poet_cli.caps import can_enforce
 from poet_cli.demo_eager import EagerEnd
-from poet_runtime.paging_directory import memory_file_system
+from poet_runtime.flash.paging_directory import memory_file_system
 from tests.cli.conftest import poet_process
 
 MIB = 2**20

@@ -11,7 +11,7 @@ from poet_core.baseline import judge_keep_everything
 from poet_core.devices import load_device
 from poet_core.problem import make_problem
 from poet_runtime import TrainStep
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from projection_nets import JointTraining, NetOnBits, ProjectionNet, Student, Teacher, trainers
 from projection_nets.hashed import HashedProjection
 from projection_nets.nets import Borrowed

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from poet_runtime import TrainStep
-from poet_runtime.arena import Arena, arena_peak
-from poet_runtime.measured_peak import measure_step_in_arena, measure_step_peak
+from poet_runtime.memory.arena import Arena, arena_peak
+from poet_runtime.memory.measured_peak import measure_step_in_arena, measure_step_peak
 from tests.runtime.step_parts import batches, convolution, norm_and_dropout, outcome, trained
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
-from poet_runtime.flash_file import Disk, SystemDisk
+from poet_runtime.flash.flash_file import Disk, SystemDisk
 
 Event = tuple[str, str]
 """Which file ("paging file", a checkpoint's name), and the call: reserve, write, read, sync."""

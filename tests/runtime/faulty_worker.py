@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from poet_runtime.isolated_worker import main
+from poet_runtime.isolated.worker import main
 from tests.runtime.disk_parts import At, scripted
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The tests' own reference: a Program run in document order, in no budget, with real tensors.
 
-It shares nothing with poet_runtime.replay. A storage is a byte tensor; a write takes over the
+It shares nothing with poet_runtime.replaying.replay. A storage is a byte tensor; a write takes over the
 storage that the kernel returns, after checking that it is what the graph says.
 """
 

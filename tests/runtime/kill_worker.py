@@ -26,9 +26,9 @@ from typing import Any
 import torch
 
 from poet_runtime import TrainStep
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash.paging_file import FlashOptions
 from poet_runtime.program import OpCall, Program
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.disk_parts import Event, die, scripted
 from tests.runtime.replay_parts import hand_made_plan, page_everything
 from tests.runtime.step_parts import batches, norm_and_dropout, outcome

@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from poet_runtime.pager import Pager
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash.pager import Pager
+from poet_runtime.flash.paging_file import FlashOptions
 from tests.runtime.disk_parts import At, scripted
 
 MIB = 2**20

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from poet_core.graph import Phase, Role
-from poet_runtime.drafts import Block, Draft
 from poet_runtime.program import Program, TensorSpec
 from poet_runtime.splitting.notes import SplitNote
 from poet_runtime.splitting.split_pass import split_ops
+from poet_runtime.tracing.drafts import Block, Draft
 from tests.runtime.interpreter import Interpreter, bits, eager_state, eager_step
 
 

@@ -26,7 +26,7 @@ from poet_core.errors import TraceError
 from poet_runtime import TrainStep, torch_device
 from poet_runtime.program import Program
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, page_everything
 from tests.runtime.step_parts import (
     Build,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from poet_runtime import TrainStep
 from poet_runtime.fingerprint import state_digests
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, page_everything
 
 Build = Callable[[], tuple[nn.Module, Any, torch.optim.Optimizer]]

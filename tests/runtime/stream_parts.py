@@ -14,7 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 
 class LateStreams:
-    """See `poet_runtime.streams.Streams`."""
+    """See `poet_runtime.flash.streams.Streams`."""
 
     def __init__(self) -> None:
         self.issued = self.done = self.held = 0

@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from poet_core.errors import ReplayError
-from poet_runtime.arena import GRANULE_BYTES, Arena, arena_environment, arena_peak, why_no_arena
+from poet_runtime.memory.arena import (
+    GRANULE_BYTES,
+    Arena,
+    arena_environment,
+    arena_peak,
+    why_no_arena,
+)
 from tests.runtime.native_arena import arena_library
 
 KIB, MIB = 1 << 10, 1 << 20

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from poet_runtime.arena import arena_environment
+from poet_runtime.memory.arena import arena_environment
 from tests.packaging.outside import REPOSITORY
 from tests.runtime.native_arena import arena_library
 

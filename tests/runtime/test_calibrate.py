@@ -13,10 +13,10 @@ import torch
 from poet_core.devices import load_device
 from poet_core.errors import UsageError
 from poet_core.plan import Allowed, Objective
-from poet_runtime import calibrate
-from poet_runtime.calibrate import calibrated_host, measure_flash
-from poet_runtime.flash_file import SystemDisk
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash import calibrate
+from poet_runtime.flash.calibrate import calibrated_host, measure_flash
+from poet_runtime.flash.flash_file import SystemDisk
+from poet_runtime.flash.paging_file import FlashOptions
 from poet_runtime.plan_source import PlanSource
 
 pytestmark = pytest.mark.alone
@@ -96,7 +96,7 @@ def test_a_named_file_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_ram_is_no_flash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poet_runtime.paging_directory.memory_file_system", lambda _: "tmpfs")
+    monkeypatch.setattr("poet_runtime.flash.paging_directory.memory_file_system", lambda _: "tmpfs")
     with pytest.raises(UsageError) as caught:
         calibrated_host(tmp_path)
     assert caught.value.code == "paging_on_ram"

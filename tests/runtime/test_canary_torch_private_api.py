@@ -56,7 +56,7 @@ def test_schemas_tell_aliases_and_mutation() -> None:
     assert torch.ops.aten.view.default._schema.returns[0].alias_info is not None
     assert torch.ops.aten.add.Tensor._schema.returns[0].alias_info is None
     assert torch.ops.aten.add_.Tensor._schema.is_mutable
-    # a view that does not say so: named in poet_runtime.storages
+    # a view that does not say so: named in poet_runtime.tracing.storages
     assert torch.ops.aten._unsafe_view.default._schema.returns[0].alias_info is None
     base = torch.rand(4)
     assert torch.ops.aten._unsafe_view(base, [2, 2]).data_ptr() == base.data_ptr()

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from poet_core.errors import ReplayError
-from poet_runtime import cgroup
-from poet_runtime.cgroup import Hierarchy, find_hierarchy, memory_cgroup, run_in_cgroup
+from poet_runtime.memory import cgroup
+from poet_runtime.memory.cgroup import Hierarchy, find_hierarchy, memory_cgroup, run_in_cgroup
 
 MIB = 1 << 20
 # Touches its argument's number of MiB, page by page.

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from poet_core.errors import DataError, UsageError
-from poet_runtime.checkpoint_slots import Checkpoint, CheckpointSlots, Part
-from poet_runtime.flash_file import address_of
+from poet_runtime.checkpointing.slots import Checkpoint, CheckpointSlots, Part
+from poet_runtime.flash.flash_file import address_of
 from tests.runtime.disk_parts import Event, scripted
 
 SIZES = (10, 0, 4096, 100_000)

@@ -12,9 +12,9 @@ from torch import nn
 
 from poet_core.errors import DataError, ReplayError, UsageError
 from poet_runtime import TrainStep
-from poet_runtime.measured_peak import measure_peak
-from poet_runtime.paging_file import FlashOptions
-from poet_runtime.trace import trace
+from poet_runtime.flash.paging_file import FlashOptions
+from poet_runtime.memory.measured_peak import measure_peak
+from poet_runtime.tracing.trace import trace
 from tests.runtime.disk_parts import At, scripted
 from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
 from tests.runtime.step_parts import (

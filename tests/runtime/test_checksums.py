@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poet_runtime.checksums import PAGE_BYTES, Checksums, new_digest
+from poet_runtime.flash.checksums import PAGE_BYTES, Checksums, new_digest
 
 WHOLE = (Checksums.SUMS, Checksums.CRC)
 

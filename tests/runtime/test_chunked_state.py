@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from poet_core.errors import ReplayError
-from poet_runtime.isolated import IsolatedStep
-from poet_runtime.measured_peak import measure_peak, measure_step_peak
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash.paging_file import FlashOptions
+from poet_runtime.isolated.step import IsolatedStep
+from poet_runtime.memory.measured_peak import measure_peak, measure_step_peak
 from poet_runtime.program import Program
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.chunk_parts import CHUNK_BYTES, OPTIONS, SCHEDULES, stepping
 from tests.runtime.disk_parts import At, scripted
 from tests.runtime.replay_parts import hand_made_plan
@@ -32,7 +32,7 @@ from tests.runtime.step_parts import (
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poet_runtime.trace.CHUNK_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", CHUNK_BYTES)
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)

@@ -19,10 +19,10 @@ from poet_core.graph import Role
 from poet_core.graph_document import graph_from_document, graph_to_document
 from poet_core.plan import Do, Instruction
 from poet_runtime import TrainStep
-from poet_runtime.chunks import chunked_rows, same_in_chunks
 from poet_runtime.program import TensorSpec
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.chunks import chunked_rows, same_in_chunks
+from poet_runtime.tracing.trace import trace
 from poet_runtime.updates import AdamRule
 from tests.runtime.chunk_parts import (
     CHUNK_BYTES,
@@ -48,7 +48,7 @@ from tests.runtime.test_train_step_optimizers import GROUPS, built, change_value
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poet_runtime.trace.CHUNK_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", CHUNK_BYTES)
 
 
 def test_the_program_has_an_op_and_a_storage_for_each_chunk() -> None:
@@ -79,12 +79,12 @@ def test_the_program_has_an_op_and_a_storage_for_each_chunk() -> None:
 )
 def test_what_is_small_enough_stays_whole(split_above_bytes: int | None, chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     """The larger weight has 2560 bytes; with its gradient and two moments 10240."""
-    monkeypatch.setattr("poet_runtime.trace.CHUNK_BYTES", 2000)
+    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", 2000)
     data = batches(norm_and_dropout, 1)
     options = StepOptions(split_above_bytes=split_above_bytes)
     program = trace(*norm_and_dropout(), data[0], options=options)
     assert (parts_of(program)["0.weight.exp_avg"] != [None]) == chunked
-    monkeypatch.setattr("poet_runtime.trace.CHUNK_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", CHUNK_BYTES)
     # and one that is much larger than a chunk is cut whatever its update needs
     program = trace(*norm_and_dropout(), data[0], options=options)
     assert (parts_of(program)["0.weight.exp_avg"] == [None]) == (split_above_bytes is None)
@@ -260,7 +260,7 @@ def test_two_threads(threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             model.parameters(), lr=0.01, fused=True
         )  # fmt: skip
 
-    monkeypatch.setattr("poet_runtime.trace.CHUNK_BYTES", 300_000)
+    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", 300_000)
     data = batches(build, 3)
     step, model, optimizer = stepping(build, tmp_path, "page")
     assert len(parts_of(step.program)["0.weight.exp_avg"]) == threads

@@ -21,13 +21,13 @@ from torch import nn
 from examples import bert
 from poet_core.errors import TraceError
 from poet_runtime import TrainStep
-from poet_runtime.cuda_measure import CudaTimer, cuda_peak, measure_step_on_cuda
-from poet_runtime.cuda_streams import CudaPageLock, CudaStreams
-from poet_runtime.host_memory import HostMemoryTier
-from poet_runtime.paging_file import FlashOptions
-from poet_runtime.stream_pager import StreamPager
+from poet_runtime.flash.cuda_streams import CudaPageLock, CudaStreams
+from poet_runtime.flash.host_memory import HostMemoryTier
+from poet_runtime.flash.paging_file import FlashOptions
+from poet_runtime.flash.stream_pager import StreamPager
 from poet_runtime.torch_device import generator_of, generator_state_bytes
-from poet_runtime.trace import trace
+from poet_runtime.tracing.cuda_measure import CudaTimer, cuda_peak, measure_step_on_cuda
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
 from tests.runtime.step_parts import (
     Batch,

@@ -25,18 +25,15 @@ from poet_core.graph import Phase
 from poet_core.plan import Do, Instruction, Objective
 from poet_core.plan_request import PlanRequest
 from poet_runtime import TrainStep, running_step
-from poet_runtime.cuda_measure import CudaPeak, peak_between
-from poet_runtime.drafts import Draft
-from poet_runtime.isolated_program import program_to_document
-from poet_runtime.measure import Measurer
-from poet_runtime.measured_peak import measure_step_peak
-from poet_runtime.pager import Pager
-from poet_runtime.paging import Paging
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash.pager import Pager
+from poet_runtime.flash.paging import Paging
+from poet_runtime.flash.paging_file import FlashOptions
+from poet_runtime.flash.reach import Staged
+from poet_runtime.flash.stream_pager import StreamPager
+from poet_runtime.isolated.program import program_to_document
+from poet_runtime.memory.measured_peak import measure_step_peak
 from poet_runtime.plan_source import PlanSource
 from poet_runtime.program import DEVICE_CONDITION, TensorSpec
-from poet_runtime.reach import Staged
-from poet_runtime.stream_pager import StreamPager
 from poet_runtime.torch_device import (
     CPU,
     device_of,
@@ -47,7 +44,10 @@ from poet_runtime.torch_device import (
     machine_of,
     without_autocast,
 )
-from poet_runtime.trace import trace
+from poet_runtime.tracing.cuda_measure import CudaPeak, peak_between
+from poet_runtime.tracing.drafts import Draft
+from poet_runtime.tracing.measure import Measurer
+from poet_runtime.tracing.trace import trace
 from tests.runtime import stand_in_gpu
 from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
 from tests.runtime.step_parts import (

@@ -15,7 +15,7 @@ from torch import nn
 from poet_runtime import TrainStep
 from poet_runtime.program import Program
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.hugging_face_parts import KINDS, Batch
 from tests.runtime.replay_parts import hand_made_plan, page_everything
 from tests.runtime.step_parts import Outcome, outcome

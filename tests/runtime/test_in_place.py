@@ -14,11 +14,11 @@ from poet_core.baseline import keep_everything
 from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
 from poet_core.plan import Do, Instruction, Schedule
 from poet_runtime import TrainStep
-from poet_runtime.in_place import in_place_calls
-from poet_runtime.measured_peak import measure_step_peak
+from poet_runtime.memory.measured_peak import measure_step_peak
 from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec
-from poet_runtime.replay import compile_step
-from poet_runtime.trace import trace
+from poet_runtime.replaying.in_place import in_place_calls
+from poet_runtime.replaying.replay import compile_step
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, random_schedule
 from tests.runtime.step_parts import batches, convolution, eager, outcome, trained
 

@@ -14,9 +14,9 @@ import torch
 from poet_core.baseline import keep_everything
 from poet_core.errors import ReplayError, UsageError
 from poet_runtime import TrainStep
-from poet_runtime.cgroup import find_hierarchy
-from poet_runtime.isolated import IsolatedStep
-from poet_runtime.trace import trace
+from poet_runtime.isolated.step import IsolatedStep
+from poet_runtime.memory.cgroup import find_hierarchy
+from poet_runtime.tracing.trace import trace
 from tests.runtime.native_arena import arena_library
 from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
 from tests.runtime.step_parts import (

@@ -9,18 +9,18 @@ from examples import resnet
 from poet_core.devices import load_device
 from poet_core.errors import BudgetError, ReplayError
 from poet_core.problem import make_problem
-from poet_runtime import isolated_budget
-from poet_runtime.cgroup import find_hierarchy
-from poet_runtime.isolated import IsolatedStep
-from poet_runtime.isolated_budget import (
+from poet_runtime.isolated import budget as isolated_budget
+from poet_runtime.isolated.budget import (
     MIB,
     WorkerCost,
     least_cap_bytes,
     plan_budget_bytes,
     worker_cost,
 )
+from poet_runtime.isolated.step import IsolatedStep
+from poet_runtime.memory.cgroup import find_hierarchy
 from poet_runtime.planner import unconstrained_plan
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.native_arena import arena_library
 
 
@@ -65,7 +65,7 @@ def test_planned_and_worker_are_what_the_kernel_counts(monkeypatch: pytest.Monke
     except ReplayError as error:
         pytest.skip(error.message)
     library = arena_library()
-    monkeypatch.setattr("poet_runtime.arena.library_path", lambda: library)
+    monkeypatch.setattr("poet_runtime.memory.arena.library_path", lambda: library)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

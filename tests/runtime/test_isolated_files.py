@@ -17,16 +17,16 @@ import torch
 from poet_core.baseline import keep_everything
 from poet_core.errors import DataError, DocumentError, ReplayError
 from poet_core.graph_document import graph_sha256
-from poet_runtime.isolated_job import STEP, Job, write_job
-from poet_runtime.isolated_program import (
+from poet_runtime.isolated.job import STEP, Job, write_job
+from poet_runtime.isolated.program import (
     decoded,
     encoded,
     program_from_document,
     program_to_document,
 )
-from poet_runtime.isolated_tensors import Key, read_tensors, shape_of, write_tensors
+from poet_runtime.isolated.tensors import Key, read_tensors, shape_of, write_tensors
 from poet_runtime.program import TensorSpec
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan
 from tests.runtime.step_parts import batches, norm_and_dropout
 
@@ -165,7 +165,7 @@ def test_a_program_comes_back_as_it_was() -> None:
     "function",
     [
         {"function": ["os", "system"]},
-        {"function": ["poet_runtime.pager", "os"]},
+        {"function": ["poet_runtime.flash.pager", "os"]},
         {"operator": "aten.add"},
         {"operator": "aten.nothing.default"},
         {"update": 99},

@@ -13,13 +13,13 @@ from torch import nn
 
 from poet_core.errors import DataError, PoetError, ReplayError, UsageError
 from poet_runtime import TrainStep
-from poet_runtime import isolated_process as process_module
-from poet_runtime.checksums import Checksums
-from poet_runtime.isolated import IsolatedStep
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash.checksums import Checksums
+from poet_runtime.flash.paging_file import FlashOptions
+from poet_runtime.isolated import process as process_module
+from poet_runtime.isolated.step import IsolatedStep
 from poet_runtime.program import Program
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.disk_parts import At, scripted
 from tests.runtime.replay_parts import hand_made_plan, page_everything
 from tests.runtime.step_parts import (

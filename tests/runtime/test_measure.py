@@ -11,10 +11,10 @@ import torch
 
 from poet_core.errors import TraceError
 from poet_core.graph import Phase
-from poet_runtime.drafts import Draft
 from poet_runtime.kernels import AsTraced
-from poet_runtime.measure import Measurer, allocator_peak
 from poet_runtime.program import TensorSpec
+from poet_runtime.tracing.drafts import Draft
+from poet_runtime.tracing.measure import Measurer, allocator_peak
 
 ELEMENTS = 1000
 SIZE = 4 * ELEMENTS

@@ -14,10 +14,15 @@ import torch
 from poet_core.baseline import keep_everything
 from poet_core.plan import Do, Schedule
 from poet_runtime import TrainStep
-from poet_runtime import pager as pager_module
-from poet_runtime.measured_peak import MeasuredPeak, measure_peak, measure_step_peak, resident_peak
+from poet_runtime.flash import pager as pager_module
+from poet_runtime.memory.measured_peak import (
+    MeasuredPeak,
+    measure_peak,
+    measure_step_peak,
+    resident_peak,
+)
 from poet_runtime.program import Program
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
 from tests.runtime.step_parts import (
     Batch,

@@ -17,7 +17,7 @@ from poet_core.plan import Do
 from poet_runtime import TrainStep
 from poet_runtime.fingerprint import state_digests
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.interpreter import bits
 from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
 from tests.runtime.step_parts import (

@@ -20,7 +20,7 @@ from poet_core.errors import ReplayError, TraceError, UsageError
 from poet_core.graph import Phase
 from poet_runtime import TrainStep
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.step_parts import Outcome, outcome, paged
 
 STEPS = 4

@@ -11,7 +11,7 @@ from torch import nn
 
 from poet_runtime import TrainStep
 from poet_runtime.fingerprint import state_digests
-from poet_runtime.measured_peak import measure_step_peak
+from poet_runtime.memory.measured_peak import measure_step_peak
 
 ROWS, WIDTH = 32, 48
 CASES: dict[str, dict[str, Any]] = {

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from poet_core.errors import ReplayError, UsageError
 from poet_runtime import TrainStep
-from poet_runtime.other_shapes import MOST_SHAPES
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash.paging_file import FlashOptions
+from poet_runtime.replaying.other_shapes import MOST_SHAPES
 from tests.runtime.step_parts import (
     Batch,
     batches,

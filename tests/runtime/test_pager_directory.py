@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from poet_core.errors import UsageError
-from poet_runtime.paging_directory import choose_paging_directory, memory_file_system
+from poet_runtime.flash.paging_directory import choose_paging_directory, memory_file_system
 
 SHARED_MEMORY = Path("/dev/shm")
 

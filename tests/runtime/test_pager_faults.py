@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from poet_core.errors import ReplayError
-from poet_runtime import pager as pager_module
-from poet_runtime.flash_file import SystemDisk, address_of
-from poet_runtime.pager import Pager
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash import pager as pager_module
+from poet_runtime.flash.flash_file import SystemDisk, address_of
+from poet_runtime.flash.pager import Pager
+from poet_runtime.flash.paging_file import FlashOptions
 from tests.runtime.disk_parts import At
 from tests.runtime.pager_parts import MIB, flip, open_files, pager_threads, with_script
 

@@ -9,8 +9,8 @@ from torch import nn
 from examples import mlp
 from poet_core.graph import TrainingGraph
 from poet_core.plan import Do, Schedule
-from poet_runtime.flash_layout import PLACE_BYTES, lay_out
-from poet_runtime.trace import trace
+from poet_runtime.flash.flash_layout import PLACE_BYTES, lay_out
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import page_everything, random_schedule
 
 

@@ -13,9 +13,13 @@ import pytest
 import torch
 
 from poet_core.errors import ReplayError, UsageError
-from poet_runtime.pager import Pager
-from poet_runtime.paging_directory import check_paging_file, choose_paging_place, memory_file_system
-from poet_runtime.paging_file import FlashOptions, open_paging_file
+from poet_runtime.flash.pager import Pager
+from poet_runtime.flash.paging_directory import (
+    check_paging_file,
+    choose_paging_place,
+    memory_file_system,
+)
+from poet_runtime.flash.paging_file import FlashOptions, open_paging_file
 
 MIB = 2**20
 
@@ -29,8 +33,8 @@ def left_behind(path: Path) -> bytes:
     code = f"""
         import os, signal, torch
         from pathlib import Path
-        from poet_runtime.pager import Pager
-        from poet_runtime.paging_file import FlashOptions
+        from poet_runtime.flash.pager import Pager
+        from poet_runtime.flash.paging_file import FlashOptions
         pager = Pager({MIB}, Path({str(path.parent)!r}), FlashOptions(file={str(path)!r}))
         pager.wait(pager.page_out(0, 0, torch.full((1000,), 7.0)))
         os.kill(os.getpid(), signal.SIGKILL)

@@ -21,11 +21,11 @@ from poet_core.baseline import keep_everything
 from poet_core.errors import ReplayError
 from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
 from poet_core.plan import Do, Instruction, Schedule
-from poet_runtime import pager as pager_module
-from poet_runtime.pager import Pager
+from poet_runtime.flash import pager as pager_module
+from poet_runtime.flash.pager import Pager
 from poet_runtime.program import Binding, OpCall, Owner, Program, TensorSpec
-from poet_runtime.replay import compile_step
-from poet_runtime.trace import trace
+from poet_runtime.replaying.replay import compile_step
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
 
 INJECTION = "x'); __import__('os').system('touch /tmp/poet-owned') #\n\x1b[2J<script>"
@@ -254,7 +254,7 @@ def hostile(program: Program) -> Program:
 
 @pytest.mark.parametrize("checked", [False, True])
 def test_the_source_holds_integers_and_its_own_names_only(checked: bool) -> None:
-    from poet_runtime.codegen import write_source
+    from poet_runtime.replaying.codegen import write_source
 
     program = hostile(trace(*mlp.step(batch=2, features=5, hidden=(4,), optimizer="adam")))
     for schedule in (page_everything(program.graph), random_schedule(program.graph, 1)):

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from poet_core.errors import ReplayError, UsageError
-from poet_runtime.checksums import Checksums
-from poet_runtime.host_memory import HostMemoryTier
-from poet_runtime.measured_peak import measure_peak
-from poet_runtime.pager import Pager
-from poet_runtime.paging import Paging, open_paging
-from poet_runtime.paging_file import FlashOptions
-from poet_runtime.reach import PIECE_BYTES, Staged
-from poet_runtime.stream_pager import StreamPager
+from poet_runtime.flash.checksums import Checksums
+from poet_runtime.flash.host_memory import HostMemoryTier
+from poet_runtime.flash.pager import Pager
+from poet_runtime.flash.paging import Paging, open_paging
+from poet_runtime.flash.paging_file import FlashOptions
+from poet_runtime.flash.reach import PIECE_BYTES, Staged
+from poet_runtime.flash.stream_pager import StreamPager
+from poet_runtime.memory.measured_peak import measure_peak
 from tests.runtime.stream_parts import CountingLock, LateStreams
 
 MIB = 2**20

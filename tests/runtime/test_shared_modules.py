@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from poet_core.errors import TraceError
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.trace_parts import STEPS, check_like_eager
 
 

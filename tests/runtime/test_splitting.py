@@ -17,10 +17,10 @@ from poet_core.devices import load_device
 from poet_core.graph import TrainingGraph
 from poet_core.problem import make_problem
 from poet_runtime import TrainStep
-from poet_runtime.isolated_program import program_from_document, program_to_document
+from poet_runtime.isolated.program import program_from_document, program_to_document
 from poet_runtime.splitting import rules
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, random_schedule
 from tests.runtime.splitting_parts import like_eager
 from tests.runtime.step_parts import (
@@ -157,7 +157,7 @@ def test_other_options_beside_it(options: dict[str, Any], tmp_path: Path) -> Non
 
 def test_what_only_trains_loads_no_pass() -> None:
     code = (
-        "import sys, poet_runtime.isolated_program\n"
+        "import sys, poet_runtime.isolated.program\n"
         "from poet_runtime.splitting import head_tiles, map_chunks, row_chunks\n"
         "print([name for name in sys.modules if name.startswith('poet_runtime.splitting.')])"
     )

@@ -19,13 +19,13 @@ from poet_core.plan import Allowed, Budget, Objective, Plan
 from poet_core.plan_request import PlanRequest
 from poet_core.problem import make_problem
 from poet_runtime import TrainStep
-from poet_runtime import trace as tracer
 from poet_runtime.plan_source import PlanSource
 from poet_runtime.planner import LocalPlanner
 from poet_runtime.program import Program
 from poet_runtime.splitting_choice import AUTO, parse_split, traced_and_planned
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing import trace as tracer
+from poet_runtime.tracing.trace import trace
 from tests.runtime.step_parts import batches, eager, mlp_momentum, outcome, tied, trained
 
 DEVICE = "raspberry-pi-4b"

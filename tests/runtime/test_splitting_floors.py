@@ -11,7 +11,7 @@ from poet_core.bounds import ram_floor
 from poet_core.devices import load_device
 from poet_core.problem import make_problem
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 
 MIB = 2**20
 

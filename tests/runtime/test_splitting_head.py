@@ -15,11 +15,11 @@ from examples import bert, gpt2
 from poet_core.bounds import ram_floor
 from poet_core.devices import load_device
 from poet_core.problem import make_problem
-from poet_runtime.isolated_program import program_from_document, program_to_document
+from poet_runtime.isolated.program import program_from_document, program_to_document
 from poet_runtime.program import Program
 from poet_runtime.splitting import head_pass, head_tiles
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.splitting_parts import like_eager, same
 from tests.runtime.step_parts import eager, outcome, paged, trained
 
@@ -58,7 +58,7 @@ def test_the_floor_is_lower() -> None:
 
 @pytest.fixture
 def small_updates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poet_runtime.trace.CHUNK_BYTES", 12_000)
+    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", 12_000)
 
 
 def pieces(program: Program) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 
 from poet_runtime.splitting import head_pass, rules
 from poet_runtime.step_options import StepOptions
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, page_everything
 
 pytest.importorskip(

@@ -10,10 +10,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from poet_runtime.drafts import Draft
-from poet_runtime.dropout import dropout, dropout_backward
 from poet_runtime.splitting import map_chunks, row_chunks, rules
 from poet_runtime.splitting.rules import Rewrite
+from poet_runtime.tracing.drafts import Draft
+from poet_runtime.tracing.dropout import dropout, dropout_backward
 from tests.runtime.splitting_parts import Document, same
 
 _aten = torch.ops.aten

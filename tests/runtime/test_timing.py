@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from poet_runtime import timing
-from poet_runtime.timing import OpTimer, last_cache_bytes, warm_memory
+from poet_runtime.tracing import timing
+from poet_runtime.tracing.timing import OpTimer, last_cache_bytes, warm_memory
 
 pytestmark = pytest.mark.alone
 

@@ -18,10 +18,10 @@ from poet_core.documents import canonical_json
 from poet_core.graph import Op, Phase, Role, TrainingGraph
 from poet_core.graph_document import graph_sha256, graph_to_document, read_graph
 from poet_core.plan import Budget
-from poet_runtime.drafts import specs_in
-from poet_runtime.measure import allocator_peak
 from poet_runtime.program import Owner, Program
-from poet_runtime.trace import trace
+from poet_runtime.tracing.drafts import specs_in
+from poet_runtime.tracing.measure import allocator_peak
+from poet_runtime.tracing.trace import trace
 
 
 def costless(graph: TrainingGraph) -> Costs:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from examples import bert, gpt2, lstm, mlp, projection, resnet, vgg, vit
 from poet_core.graph import Phase
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.interpreter import Interpreter, bits, eager_state, eager_step
 from tests.runtime.trace_parts import STEPS, check_like_eager, small_batches, small_net
 

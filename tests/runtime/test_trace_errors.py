@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from poet_core.errors import TraceError
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 
 BATCH = (torch.rand(3, 4), torch.rand(3, 2))
 

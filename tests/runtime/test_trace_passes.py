@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from poet_core.graph import Phase, Role
-from poet_runtime import storages
-from poet_runtime.accumulation import accumulated_in_place, laid_out, pruned
-from poet_runtime.drafts import Block, Draft
 from poet_runtime.program import TensorSpec
+from poet_runtime.tracing import storages
+from poet_runtime.tracing.accumulation import accumulated_in_place, laid_out, pruned
+from poet_runtime.tracing.drafts import Block, Draft
 from tests.runtime.trace_parts import check_like_eager
 
 

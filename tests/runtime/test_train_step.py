@@ -14,7 +14,7 @@ from poet_core.plan import Do, Schedule
 from poet_core.simulate import simulate
 from poet_runtime import TrainStep
 from poet_runtime.program import Program
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, page_everything, random_schedule
 from tests.runtime.step_parts import (
     Build,

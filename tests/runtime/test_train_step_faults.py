@@ -22,14 +22,14 @@ from poet_core.plan import Allowed, Do, Plan
 from poet_core.plan_request import PlanRequest
 from poet_core.problem import make_problem
 from poet_runtime import TrainStep
-from poet_runtime import pager as pager_module
 from poet_runtime import planner as planner_module
-from poet_runtime.flash_file import SystemDisk
-from poet_runtime.paging_directory import memory_file_system
-from poet_runtime.paging_file import FlashOptions
+from poet_runtime.flash import pager as pager_module
+from poet_runtime.flash.flash_file import SystemDisk
+from poet_runtime.flash.paging_directory import memory_file_system
+from poet_runtime.flash.paging_file import FlashOptions
 from poet_runtime.planner import plan_of
 from poet_runtime.program import Program
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.disk_parts import At, scripted
 from tests.runtime.replay_parts import BY_HAND, hand_made_plan, page_everything
 from tests.runtime.step_parts import batches, eager, norm_and_dropout, outcome, trained

@@ -18,7 +18,7 @@ from poet_core.plan_document import plan_to_document, read_plan
 from poet_core.plan_request import PlanRequest
 from poet_runtime import TrainStep
 from poet_runtime.fingerprint import fingerprint
-from poet_runtime.measured_peak import measure_step_peak
+from poet_runtime.memory.measured_peak import measure_step_peak
 from poet_runtime.planner import LocalPlanner
 
 Setting = tuple[nn.Module, Any, torch.optim.Optimizer, tuple[torch.Tensor, ...]]

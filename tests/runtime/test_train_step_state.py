@@ -18,7 +18,7 @@ from torch import nn
 from poet_core.errors import ReplayError, UsageError
 from poet_runtime import TrainStep
 from poet_runtime.fingerprint import fingerprint, state_digests
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, page_everything
 from tests.runtime.step_parts import (
     Batch,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from poet_core.errors import ReplayError
-from poet_runtime.measure import allocator_peak
+from poet_runtime.tracing.measure import allocator_peak
 from poet_runtime.update_rule import GroupRule
 from poet_runtime.updates import AdamRule, RmspropRule, SgdRule
 from tests.runtime.interpreter import bits

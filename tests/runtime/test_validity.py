@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from poet_core.errors import ReplayError
-from poet_runtime.validity import Validity
+from poet_runtime.replaying.validity import Validity
 
 
 def test_a_new_step_may_be_used() -> None:

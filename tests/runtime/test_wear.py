@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from poet_runtime import TrainStep
-from poet_runtime.paging_file import FlashOptions
-from poet_runtime.trace import trace
-from poet_runtime.wear import WearReport
+from poet_runtime.flash.paging_file import FlashOptions
+from poet_runtime.flash.wear import WearReport
+from poet_runtime.tracing.trace import trace
 from tests.runtime.replay_parts import hand_made_plan, page_everything
 from tests.runtime.step_parts import batches, mlp_momentum, trained
 

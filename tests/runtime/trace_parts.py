@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from poet_runtime.program import Program
-from poet_runtime.trace import trace
+from poet_runtime.tracing.trace import trace
 from tests.runtime.interpreter import Interpreter, bits, eager_state, eager_step
 
 STEPS = 3

@@ -41,7 +41,7 @@ def graph_of() -> Callable[[str], TrainingGraph]:
     import torch
 
     from examples import bert, mlp, resnet, vgg
-    from poet_runtime.trace import trace
+    from poet_runtime.tracing.trace import trace
 
     torch.set_num_threads(1)
     steps = {"mlp": mlp.step, "vgg": vgg.step_small, "resnet": resnet.step_small,

@@ -1,0 +1,1 @@
+"""Memory: what bounds it (the arena, the kernel's memory groups) and what measures it."""
