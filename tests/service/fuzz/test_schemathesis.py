@@ -87,7 +87,7 @@ def _answering_routes(requests):
 def test_a_few_hundred_requests(tmp_path):
     with quick_service(tmp_path / "state") as address:
         attack(address, tmp_path, "--phases", "examples,fuzzing,stateful", "--seed", "6",
-               "--max-examples", "15")  # fmt: skip
+               "--max-examples", "20")  # fmt: skip
         requests, _ = figures(address)
     assert sum(requests.values()) >= 300
     check_replies(requests)
