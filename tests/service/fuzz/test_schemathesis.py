@@ -6,6 +6,7 @@ own, over HTTP, so that its memory is its own and a hang is a time-out.
 """
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -39,7 +40,8 @@ def quick_service(folder):
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert log == ""  # it logs errors only
+    # A warning about what was no HTTP may be there; a failure of the service may not.
+    assert [line for line in log.splitlines() if json.loads(line)["level"] != "warning"] == []
 
 
 def attack(address, folder, *arguments):
@@ -85,7 +87,7 @@ def _answering_routes(requests):
 def test_a_few_hundred_requests(tmp_path):
     with quick_service(tmp_path / "state") as address:
         attack(address, tmp_path, "--phases", "examples,fuzzing,stateful", "--seed", "6",
-               "--max-examples", "15")  # fmt: skip
+               "--max-examples", "20")  # fmt: skip
         requests, _ = figures(address)
     assert sum(requests.values()) >= 300
     check_replies(requests)
