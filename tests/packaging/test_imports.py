@@ -24,7 +24,7 @@ lint_imports_command()
 FORBIDDEN = [
     ("poet_core.graph", "poet_solvers", "The house"),
     ("poet_solvers.greedy", "poet_client", "The house"),
-    ("poet_runtime.tracing.trace", "projection_nets", "The house"),
+    ("poet_runtime.train_step", "projection_nets", "The house"),
     ("poet_service.app", "poet_cli", "The house"),
     ("device_profiles.loader", "poet_core", "The house"),
     ("poet_cli.main", "examples", "The house"),
@@ -38,7 +38,7 @@ FORBIDDEN = [
     ("poet_runtime.train_step", "pulp", "PuLP and the solvers"),
     ("poet_cli.main", "highspy", "PuLP and the solvers"),
     ("poet_solvers.greedy", "pydantic", "FastAPI and pydantic"),
-    ("poet_runtime.tracing.trace", "rich", "The solvers and the client"),
+    ("poet_runtime.train_step", "rich", "The solvers and the client"),
 ]
 
 

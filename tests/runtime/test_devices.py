@@ -24,7 +24,7 @@ from poet_core.errors import ReplayError, TraceError
 from poet_core.graph import Phase
 from poet_core.plan import Do, Instruction, Objective
 from poet_core.plan_request import PlanRequest
-from poet_runtime import TrainStep, running_step
+from poet_runtime import TrainStep
 from poet_runtime.flash.pager import Pager
 from poet_runtime.flash.paging import Paging
 from poet_runtime.flash.paging_file import FlashOptions
@@ -34,6 +34,7 @@ from poet_runtime.isolated.program import program_to_document
 from poet_runtime.memory.measured_peak import measure_step_peak
 from poet_runtime.plan_source import PlanSource
 from poet_runtime.program import DEVICE_CONDITION, TensorSpec
+from poet_runtime.replaying import running_step
 from poet_runtime.torch_device import (
     CPU,
     device_of,
