@@ -41,6 +41,9 @@ BENCHMARKS = {
     "overhead": Benchmark(
         module="overhead", minutes=5, shows="the step without a budget against eager PyTorch"
     ),
+    "service": Benchmark(
+        module="service", minutes=5, shows="the service: stored answers, a burst, large graphs, streams"
+    ),
     "planner-quick": Benchmark(
         module="planner", minutes=4, arguments=("--quick",), shows="the planner, one seed"
     ),

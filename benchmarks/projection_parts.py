@@ -99,7 +99,7 @@ def parts() -> tuple[Part, ...]:
     found.append(_images("mentee", "mnist", mentee_rows, 5.5, MENTEE_LABELS))
     graph = (GRAPH_LABELS, GRAPH_SIZES, GRAPH_WEIGHTS, GRAPH_IMAGES)
     found.append(_images("graph", "mnist", graph_rows, 3, *graph))
-    found.append(_images("ram", "mnist", ram_rows, 3, STEPS, SHARE, timed=True))
+    found.append(_images("ram", "mnist", ram_rows, 3, STEPS, SHARE, "time", timed=True))
     found.append(_images("c-code", "mnist", c_code_rows, 0.3, timed=True))
     return tuple(found)
 
