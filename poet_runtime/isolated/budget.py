@@ -81,11 +81,9 @@ def worker_cost() -> WorkerCost:
 
 @functools.cache
 def _calibrated(_threads: int) -> WorkerCost:
-    few_ops, few_bytes = _taken(1)
+    # The first worker is also charged for pages of files that nobody had read before it.
+    few_ops, few_bytes = min(_taken(1), _taken(1))
     many_ops, many_bytes = _taken(_DEEP_LAYERS)
-    if many_bytes <= few_bytes:
-        # The first worker on a machine is also charged for pages of files that nobody had read.
-        few_bytes = min(few_bytes, _taken(1)[1])
     op_bytes = max(0.0, (many_bytes - few_bytes) / (many_ops - few_ops))
     return WorkerCost(base_bytes=int(few_bytes - op_bytes * few_ops), op_bytes=op_bytes)
 
