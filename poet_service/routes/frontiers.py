@@ -11,6 +11,7 @@ from starlette.responses import Response
 from poet_core.units import LARGEST_INTEGER
 from poet_service.jobs.followed import read_cursor
 from poet_service.openapi import frontiers as described
+from poet_service.routes.job_replies import JobReplies
 from poet_service.routes.parts import Parts
 from poet_service.routes.requests import (
     After,
@@ -21,9 +22,6 @@ from poet_service.routes.requests import (
     caller_of,
     job_id_of,
     json_text,
-    seconds_to_wait,
-    submitted,
-    unless_gone,
 )
 
 _UNKNOWN = "frontier_unknown"
@@ -31,37 +29,24 @@ _UNKNOWN = "frontier_unknown"
 
 def add_frontier_routes(router: APIRouter, parts: Parts) -> None:
     """The routes of frontier jobs."""
-    _add_jobs(router, parts)
+    _add_jobs(router, JobReplies(parts=parts, jobs=parts.frontiers, unknown=_UNKNOWN))
     _add_results(router, parts)
 
 
-def _add_jobs(router: APIRouter, parts: Parts) -> None:
+def _add_jobs(router: APIRouter, replies: JobReplies) -> None:
     @router.post("/v1/frontiers", **described.SUBMIT)
     async def submit_frontier(
         request: Request, wait: Wait = None, idempotency_key: IdempotencyKey = None
     ) -> Response:
-        caller = caller_of(request)
-        async with parts.bodies.read(request) as body:
-            reply = await parts.frontiers.submit(caller, body, idempotency_key=idempotency_key)
-        request.scope["poet_job_id"] = reply.job_id
-        seconds = seconds_to_wait(request, wait, parts.settings)
-        if seconds and not reply.ended:
-            reply = await unless_gone(request, parts.frontiers.ending(caller, reply, seconds))
-        return submitted(reply)
+        return await replies.submit(request, wait, idempotency_key)
 
     @router.get("/v1/frontiers/{job_id}", **described.GET)
     async def get_frontier(request: Request, job_id: str, wait: Wait = None) -> Response:
-        job_id = job_id_of(request, job_id, _UNKNOWN)
-        seconds = seconds_to_wait(request, wait, parts.settings)
-        work = parts.frontiers.view(caller_of(request), job_id, wait_seconds=seconds)
-        return json_text(await (unless_gone(request, work) if seconds else work))
+        return await replies.view(request, job_id, wait)
 
     @router.delete("/v1/frontiers/{job_id}", **described.DELETE)
     async def stop_frontier(request: Request, job_id: str, discard: Discard = False) -> Response:
-        view = await parts.frontiers.leave(
-            caller_of(request), job_id_of(request, job_id, _UNKNOWN), discard=discard
-        )
-        return Response(status_code=204) if view is None else json_text(view)
+        return await replies.leave(request, job_id, discard=discard)
 
 
 def _add_results(router: APIRouter, parts: Parts) -> None:

@@ -12,6 +12,7 @@ from poet_service.jobs.followed import read_cursor
 from poet_service.jobs.listing import list_jobs
 from poet_service.jobs.questions import examine, judge_supplied
 from poet_service.openapi import plans as described
+from poet_service.routes.job_replies import JobReplies
 from poet_service.routes.parts import Parts
 from poet_service.routes.requests import (
     After,
@@ -23,9 +24,6 @@ from poet_service.routes.requests import (
     job_id_of,
     json_response,
     json_text,
-    seconds_to_wait,
-    submitted,
-    unless_gone,
 )
 
 _MOST_LISTED = 100
@@ -34,25 +32,19 @@ _MOST_OFFSET = 2**53 - 1
 
 def add_plan_routes(router: APIRouter, parts: Parts) -> None:
     """The routes of plan jobs and of the questions about plans."""
-    _add_submission(router, parts)
+    replies = JobReplies(parts=parts, jobs=parts.jobs, unknown="plan_unknown")
+    _add_submission(router, parts, replies)
     _add_questions(router, parts)
-    _add_jobs(router, parts)
+    _add_jobs(router, replies)
     _add_results(router, parts)
 
 
-def _add_submission(router: APIRouter, parts: Parts) -> None:
+def _add_submission(router: APIRouter, parts: Parts, replies: JobReplies) -> None:
     @router.post("/v1/plans", **described.SUBMIT)
     async def submit_plan(
         request: Request, wait: Wait = None, idempotency_key: IdempotencyKey = None
     ) -> Response:
-        caller = caller_of(request)
-        async with parts.bodies.read(request) as body:
-            reply = await parts.jobs.submit(caller, body, idempotency_key=idempotency_key)
-        request.scope["poet_job_id"] = reply.job_id
-        seconds = seconds_to_wait(request, wait, parts.settings)
-        if seconds and not reply.ended:
-            reply = await unless_gone(request, parts.jobs.ending(caller, reply, seconds))
-        return submitted(reply)
+        return await replies.submit(request, wait, idempotency_key)
 
     @router.get("/v1/plans", **described.LIST)
     async def list_plans(
@@ -80,20 +72,14 @@ def _add_questions(router: APIRouter, parts: Parts) -> None:
             return json_response(await parts.threads.work(judge_supplied, body, parts.settings))
 
 
-def _add_jobs(router: APIRouter, parts: Parts) -> None:
+def _add_jobs(router: APIRouter, replies: JobReplies) -> None:
     @router.get("/v1/plans/{job_id}", **described.GET)
     async def get_plan_job(request: Request, job_id: str, wait: Wait = None) -> Response:
-        job_id = job_id_of(request, job_id)
-        seconds = seconds_to_wait(request, wait, parts.settings)
-        work = parts.jobs.view(caller_of(request), job_id, wait_seconds=seconds)
-        return json_text(await (unless_gone(request, work) if seconds else work))
+        return await replies.view(request, job_id, wait)
 
     @router.delete("/v1/plans/{job_id}", **described.DELETE)
     async def stop_plan_job(request: Request, job_id: str, discard: Discard = False) -> Response:
-        view = await parts.jobs.leave(
-            caller_of(request), job_id_of(request, job_id), discard=discard
-        )
-        return Response(status_code=204) if view is None else json_text(view)
+        return await replies.leave(request, job_id, discard=discard)
 
 
 def _add_results(router: APIRouter, parts: Parts) -> None:

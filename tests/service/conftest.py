@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import secrets
+import threading
+import time
 
 import pytest
 from starlette.testclient import TestClient
@@ -202,3 +204,31 @@ def new_token(store, tenant="t", scopes=("plans",), most_active_jobs=None):
         f"token-{secrets.token_hex(4)}", tenant, frozenset(scopes), most_active_jobs
     )
     return token, {"Authorization": f"Bearer {text}"}
+
+
+def ask(client, body, **more):
+    """A job's view, ended."""
+    response = client.post("/v1/plans", params={"wait": 20}, json=body, **more)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def in_thread(work):
+    """Run `work` beside; join() gives its result."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+
+    def join():
+        thread.join(10)
+        assert not thread.is_alive()
+        return results[0]
+
+    return join
+
+
+def eventually(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
