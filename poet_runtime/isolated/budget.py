@@ -8,7 +8,8 @@ compiled source: some 12 KiB each). The allowance is for what differs between mo
 kernels, page tables, granules that a block does not fill, and the arena's own room under a cap.
 
 Invariant: planned + `worker_bytes` is the group's maximum under a cap that was asked of
-`plan_budget_bytes`, within 2%, because the arena keeps freed pages as far as there is room.
+`plan_budget_bytes`, within 2% where the step fills the allowance, because the arena keeps freed
+pages as far as there is room; a small step without oneDNN's kernels leaves the allowance unused.
 """
 
 from __future__ import annotations

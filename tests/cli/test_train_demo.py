@@ -9,6 +9,7 @@ from poet_cli import demo, demo_steps
 from poet_cli.caps import can_enforce
 from poet_cli.demo_eager import EagerEnd
 from poet_runtime.flash.paging_directory import memory_file_system
+from poet_runtime.isolated.budget import ALLOWANCE_BYTES, ALLOWANCE_OF_PLAN
 from tests.cli.conftest import poet_process
 
 MIB = 2**20
@@ -41,7 +42,7 @@ def test_eager_is_killed_and_the_plan_trains_under_the_same_cap(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", demo_steps.NAMES)
-def test_every_small_demo_keeps_planned_and_worker_within_two_percent(name, poet):
+def test_every_small_demo_keeps_planned_and_worker_close_to_its_cap(name, poet):
     reason = can_enforce()
     if reason:
         pytest.skip(reason)
@@ -51,7 +52,11 @@ def test_every_small_demo_keeps_planned_and_worker_within_two_percent(name, poet
     assert found["eager"]["killed"]
     assert found["process_peak_bytes"] <= found["cap_bytes"]
     budget_and_worker = found["ram_bytes"] + found["worker_bytes"]
-    assert found["process_peak_bytes"] == pytest.approx(budget_and_worker, rel=0.03)
+    unused = budget_and_worker - found["process_peak_bytes"]
+    if name == "mlp":  # none of the kernels and blocks that the allowance is for
+        assert 0 <= unused <= ALLOWANCE_BYTES + ALLOWANCE_OF_PLAN * found["ram_bytes"]
+    else:
+        assert abs(unused) <= 0.03 * budget_and_worker
 
 
 @pytest.mark.slow
