@@ -85,12 +85,16 @@ def print_view(view: JobView | FrontierView) -> None:
 
 
 def event_line(event: JobEvent) -> str:
-    """An event on one line."""
-    parts = [safe(event.kind, 20)]
+    """An event on one line: when (the server's clock), what, and its figures."""
+    at = event.data.get("at")
+    when = _when(float(at)) if isinstance(at, int | float) else ""
+    parts = [*filter(None, [when]), safe(event.kind, 20)]
     for name, value in sorted(event.data.items())[:32]:
-        if isinstance(value, str | int | float) and not isinstance(value, bool):
-            shown = f"{value:.6g}" if isinstance(value, float) else safe(value, 200)
-            parts.append(f"{safe(name, 30)}={shown}")
+        if name in ("at", "seq") or isinstance(value, bool):
+            continue
+        if isinstance(value, str | int | float):
+            shown = _number(value, name) if isinstance(value, float) else safe(value, 200)
+            parts.append(f"{safe(name.removesuffix('_seconds'), 30)}={shown}")
     return "  ".join(parts)
 
 

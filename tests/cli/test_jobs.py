@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from poet_cli.job_report import event_line
+from poet_client.views import JobEvent
 from poet_core.plan_document import plan_to_document, read_plan
 from tests.client.conftest import hasty, request_for
 from tests.client.fake_service import fake_service, finish, keep_everything_plan
@@ -154,3 +156,22 @@ def test_help_has_examples(poet):
         text = poet("jobs", command, "--help").out
         assert f"poet jobs {command}" in text
         assert "Examples:" in text
+
+
+def test_an_event_is_a_line_with_its_time_and_figures_for_people():
+    event = JobEvent(
+        event_id="3",
+        kind="incumbent",
+        data={
+            "at": 0.0,
+            "seq": 3,
+            "cost": 82.784,
+            "gap": 0.0028,
+            "elapsed_seconds": 0.26,
+            "by": "x",
+        },
+    )
+    line = event_line(event)
+    assert line == "1970-01-01 00:00:00 UTC  incumbent  by=x  cost=82.784  elapsed=0.3 s  gap=0.28%"
+    wild = JobEvent(event_id="4", kind="\x1b[2J", data={"at": 1e300, "name": "\x1b]0;x\x07"})
+    assert "\x1b" not in event_line(wild)
