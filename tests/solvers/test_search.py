@@ -164,8 +164,13 @@ def test_incumbents_are_reported_and_only_get_cheaper() -> None:
 @needs_native
 def test_the_planner_answers_with_it_where_it_is_best() -> None:
     problem = unit_chain(40, 9, 5.0, Allowed(page=False))
-    answer = plan(problem, limits=SolveLimits(wall_seconds=3, threads=1))
-    assert answer.planned_by.formulation.startswith("search")
+    methods = []
+    for seconds in (3, 9, 27):  # a busy machine gives the search less of its share
+        answer = plan(problem, limits=SolveLimits(wall_seconds=seconds, threads=1))
+        methods.append(answer.planned_by.formulation)
+        if methods[-1].startswith("search"):
+            break
+    assert methods[-1].startswith("search"), methods
 
 
 def test_without_the_native_part_the_planner_works_and_says_what_it_lacks(
