@@ -54,7 +54,7 @@ def run_chaos(server: PostgresServer, folder: Path, *, kills: int, seed: int) ->
             wait_until(lambda: counts(store)[True] == 0, lambda: (counts(store), made.log()))
             check_jobs(chaos, store)
             check_queue_is_empty(made)
-            check_end(made)
+            check_end(made, chaos.report)
         finally:
             store.close()
     chaos.report.end()
@@ -73,6 +73,7 @@ def check_jobs(chaos: Chaos, store: Store) -> None:
     """Each job that was accepted is there, once, and has ended once, honestly; none else is."""
     listed = [job.id for job in store.jobs(0, limit=10_000, before=None)]
     assert sorted(listed) == sorted(chaos.bodies)
+    chaos.report.asked = len(chaos.bodies)
     for job_id, body in chaos.bodies.items():
         views = [chaos.client.ask("GET", f"/v1/plans/{job_id}") for _ in range(2)]
         assert views[0] == views[1]
@@ -127,13 +128,14 @@ def check_queue_is_empty(made: Cluster) -> None:
     wait_until(lambda: jobs() == 0, lambda: (jobs(), made.log()))
 
 
-def check_end(made: Cluster) -> None:
+def check_end(made: Cluster, report: ChaosReport) -> None:
     """Told to end, every process does; no process and no file remains."""
     # All are up: whoever was started last has swept what was killed before it.
     assert made.end() == [0] * (WORKERS + APIS), made.log()
     wait_until(lambda: made.processes() == [], made.processes)
-    left = list(made.temporary.rglob("*"))
+    left = [*made.temporary.rglob("*")]
     for slot in made.slots:
         left += (slot.folder / "state").rglob("solve-*")
         left += (slot.folder / "state").rglob("process-*")
     assert left == []
+    report.left_over = len(left) + len(made.processes())
