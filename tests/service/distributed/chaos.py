@@ -36,6 +36,9 @@ WAITING = 8  # jobs under way at any time
 HAND = ["worker"] * 3 + ["child"] * 4 + ["api"] * 2 + ["database"]
 # Of what an armed worker waits for, or does itself.
 DEATHS = ["worker"] * 4 + ["child", "database"]
+# Why a process may end by itself where it begins: PostgreSQL is away, or what the worker forks its
+# solves from was killed again and again before it was there.
+_NO_BEGIN = (b"[database_unavailable]", b"[planner_unavailable]")
 # A moment that has not come after so long is given up for another.
 PATIENCE_SECONDS = 10.0
 
@@ -194,17 +197,16 @@ class Chaos:
             self.at_moments += 1
 
     def _restart_if_ended(self, slot: Slot) -> None:
-        """Start a process again, unless it lives. It may have been killed, told to end, or have
-        found no database when it began."""
+        """Start a process again, unless it lives. It was killed, told to end, or could not begin."""
         assert slot.process is not None
         code = slot.process.poll()
         if code is None:
             return
         self._settle(slot)
         told = id(slot) in self._leaving and code == 0
-        began_without = not self._cluster.is_up(slot) and b"database_unavailable" in slot.said()
-        assert code == -9 or told or began_without, (
-            f"{slot.folder.name} ended by itself: {code}\n" + (self._cluster.log())
+        could_not = not self._cluster.is_up(slot) and any(why in slot.said() for why in _NO_BEGIN)
+        assert code == -9 or told or could_not, (
+            f"{slot.folder.name} ended by itself: {code}\n{self._cluster.log()}"
         )
         self._leaving.discard(id(slot))
         self._disarm(slot)
