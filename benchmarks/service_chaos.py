@@ -90,7 +90,9 @@ def distributed(kills: int, folder: Path) -> list[Figure]:
     """Chaos with PostgreSQL."""
     programs = find_programs()
     if programs is None:
-        raise SystemExit("PostgreSQL is not here: scripts/system_packages.sh installs it.")
+        raise SystemExit(
+            "PostgreSQL is not here: scripts/system_packages.sh --postgresql installs it."
+        )
     server = PostgresServer(programs)
     try:
         report = distributed_chaos(server, folder, kills=kills, seed=2)
