@@ -44,6 +44,10 @@ BENCHMARKS = {
     "service": Benchmark(
         module="service", minutes=5, shows="the service: stored answers, a burst, large graphs, streams"
     ),
+    "service-chaos": Benchmark(
+        module="service_chaos", minutes=20, long=True,
+        shows="the service while everything is killed, and under requests that nobody thought of",
+    ),
     "planner-quick": Benchmark(
         module="planner", minutes=4, arguments=("--quick",), shows="the planner, one seed"
     ),

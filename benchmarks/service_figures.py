@@ -1,4 +1,6 @@
-"""Figures of `benchmarks.service`: each with what was asked of it; kept, judged, and as a table."""
+"""Figures of `benchmarks.service` and its like: each with what was asked of it; kept, judged, and as
+a table. A book is what one program keeps: BOOK.json, BOOK.md, and a table in the operator's guide.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from pathlib import Path
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PAGE = RESULTS.parents[1] / "docs" / "operations.md"
-BEGIN, END = "<!-- benchmarks.service -->\n", "<!-- end of benchmarks.service -->\n"
+BOOK = "service"
 _LIBRARIES = ("fastapi", "starlette", "uvicorn", "h11", "sqlalchemy", "highspy", "pulp")
 
 
@@ -52,25 +54,26 @@ class Part:
     loads: tuple[float, float]
 
 
-def store(name: str, part: Part, order: Sequence[str]) -> None:
+def store(name: str, part: Part, order: Sequence[str], book: str = BOOK) -> None:
     """Puts a part in the place of its earlier result, and writes the table and the page."""
-    path = RESULTS / "service.json"
+    path = RESULTS / f"{book}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"parts": {}}
     kept["machine"] = machine()
     kept["parts"][name] = asdict(part)
     kept["parts"] = {key: kept["parts"][key] for key in order if key in kept["parts"]}
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    text = table(*stored())
-    (RESULTS / "service.md").write_text(text, encoding="utf-8")
-    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    if begin:
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+    text = table(*stored(book))
+    (RESULTS / f"{book}.md").write_text(text, encoding="utf-8")
+    begin, end = f"<!-- benchmarks.{book} -->\n", f"<!-- end of benchmarks.{book} -->\n"
+    before, begun, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    if begun:
+        PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def stored() -> tuple[list[Part], dict[str, str]]:
+def stored(book: str = BOOK) -> tuple[list[Part], dict[str, str]]:
     """The parts that were written last, and the machine."""
-    kept = json.loads((RESULTS / "service.json").read_text(encoding="utf-8"))
+    kept = json.loads((RESULTS / f"{book}.json").read_text(encoding="utf-8"))
     parts = [
         Part(
             title=part["title"],

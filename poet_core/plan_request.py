@@ -98,10 +98,11 @@ class PlanRequest:
     def stated_problem(self) -> Problem:
         """The problem as it is stated, within what the device has or not, possible or not. Raises
         UsageError, DeviceError and GraphError where the statement itself makes no sense."""
-        _check_total(self.graph)
+        profile = self.profile
+        _check_total(self.graph, profile)
         return make_problem(
             self.graph,
-            self.profile,
+            profile,
             ram_bytes=self.ram_bytes,
             time_ratio=self.time_ratio,
             step_seconds=self.step_seconds,
@@ -114,13 +115,18 @@ class PlanRequest:
         )
 
 
-def _check_total(graph: TrainingGraph) -> None:
-    """Keep every sum of sizes an integer that JSON readers hold exactly."""
-    total = sum(storage.size_bytes for storage in graph.storages)
-    total += sum(op.workspace_bytes for op in graph.ops)
+def _check_total(graph: TrainingGraph, device: DeviceProfile) -> None:
+    """Keep every sum of sizes, as the device rounds them, an integer that JSON readers hold
+    exactly."""
+    sizes = [storage.size_bytes for storage in graph.storages]
+    sizes += [op.workspace_bytes for op in graph.ops]
+    granule = device.alignment_bytes
+    total = device.reserved_bytes + sum(-(-size // granule) * granule for size in sizes)
     if total > LARGEST_INTEGER:
         raise GraphError(
-            f"The storages and workspaces take {total} bytes together; expected at most 2^53 - 1.",
+            f"The storages and workspaces, rounded up to {granule} bytes, and the device's "
+            f"{device.reserved_bytes} reserved bytes are {total} bytes together; expected at most "
+            "2^53 - 1.",
             code="graph_too_large",
             hint="Check the sizes: they are in bytes.",
         )

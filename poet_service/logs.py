@@ -13,7 +13,7 @@ import sys
 import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from poet_core.text import printable
 
@@ -71,9 +71,27 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=True)
 
 
+class StderrHandler(logging.StreamHandler[TextIO]):
+    """To standard error as it is when a line is written, which need not be what it was: whoever
+    replaced it for a while has closed theirs. A log that nobody can be given is no error."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]  # the base class has a variable
+        """Asked for at each line."""
+        return sys.stderr
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """A stream that is closed cannot be told either."""
+        if sys.stderr is not None and not sys.stderr.closed:
+            super().handleError(record)
+
+
 def configure_logging(level: str = "info") -> None:
     """Send the process's log to stderr as JSON. Called by who owns the process, never on import."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = StderrHandler()
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     LOGGER.setLevel(level.upper())

@@ -199,7 +199,9 @@ class Settings(BaseSettings):
         1000, 0.1, 10**6, "Requests of one token, sustained: one client cannot take the process."
     )
     request_burst: _Count = _limit(2000, 1, 10**6, "Requests of one token at once above that rate.")
-    retry_after_seconds: _Count = _limit(2, 1, 3600, "What a 429 or 503 asks its client to wait.")
+    retry_after_seconds: _Count = _limit(
+        2, 1, 3600, "What a 429 or 503 asks its client to wait at least."
+    )
 
     # Waiting and streams.
     most_wait_seconds: _Seconds = _limit(30, 0, 300, "A long poll at most; proxies cut at 60.")

@@ -96,6 +96,20 @@ def show(job_id: str, output: Path | None, as_json: bool, **where: Any) -> None:
         print_view(view)
 
 
+def _planned(client: PlannerClient, job_id: str) -> Job:
+    """The job of that id, which must be a plan's."""
+    from poet_client import Job
+
+    job, _ = _found(client, job_id)
+    if not isinstance(job, Job):
+        raise UsageError(
+            "A frontier has no log of its own.",
+            code="job_is_frontier",
+            hint="`poet jobs watch` shows what happens to its points.",
+        )
+    return job
+
+
 def _plan_document(job: Job | FrontierJob) -> dict[str, Any]:
     from poet_client import Job
 
@@ -150,7 +164,7 @@ def watch(job_id: str, after: str, as_json: bool, **where: Any) -> None:
 def log(job_id: str, offset: int, follow: bool, as_json: bool, **where: Any) -> None:
     """What the planner wrote. With --json, a document a piece."""
     with _client(**where) as client:
-        job = client.job(job_id)
+        job = _planned(client, job_id)
         while True:
             part = job.log(offset)
             if as_json and (part.text or part.done):
@@ -205,5 +219,14 @@ def _found(client: PlannerClient, job_id: str) -> tuple[Job | FrontierJob, JobVi
     except ServiceError as error:
         if error.details.get("status") != _NOT_FOUND:
             raise
-    frontier = client.frontier_job(job_id)
-    return frontier, frontier.view()
+    try:
+        frontier = client.frontier_job(job_id)
+        return frontier, frontier.view()
+    except ServiceError as error:
+        if error.details.get("status") != _NOT_FOUND:
+            raise
+        raise ServiceError(
+            "The service has no job of that id for this token, neither a plan's nor a frontier's.",
+            code="job_unknown",
+            hint="`poet jobs list` shows those that there are; ended ones are erased after a while.",
+        ) from error

@@ -3,7 +3,7 @@
     sqlite:///relative.db    sqlite:////absolute/path.db    postgresql://user:password@host/name
 
 SQLite runs in WAL mode with synchronous=NORMAL: a process that dies loses nothing, a machine that
-loses power may lose the last moments, and never the file.
+loses power may lose the last moments (checkpoints.py), and never the file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
 from poet_core.errors import ServiceError, UsageError
+from poet_service.database.checkpoints import MOST_PAGES
 from poet_service.database.failures import Failure
 from poet_service.database.schema import migrate
 from poet_service.database.store import Store
@@ -132,6 +133,7 @@ def _set_up_sqlite(connection: Any, record: object) -> None:  # noqa: ARG001 - S
         "foreign_keys = ON",
         "journal_size_limit = 67108864",
         "trusted_schema = OFF",
+        f"wal_autocheckpoint = {MOST_PAGES}",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, distinct, func, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from poet_core.errors import ServiceError
+from poet_service.database.admission import check_place
 from poet_service.database.jobs import job_points
 from poet_service.database.logbook import add_event
 from poet_service.database.part import Part
@@ -112,7 +113,7 @@ class Submissions(Part):
             found = connection.execute(_JOIN, {"tenant_": asked.tenant, "key_": key}).first()
             created = found is None
             if found is None or found.state != SolveState.FINISHED:
-                _check_limits(connection, asked, new_solves=int(created))
+                check_place(connection, asked.token_id, asked.limits, new_solves=int(created))
             solve = (
                 self._new_solve(connection, asked, key, request)
                 if found is None
@@ -138,7 +139,7 @@ class Submissions(Part):
                 by_key[key] = solve_record(found)
         missing = [key for key in requests if key not in by_key]
         if missing or any(solve.state in ACTIVE for solve in by_key.values()):
-            _check_limits(connection, asked, new_solves=len(missing))
+            check_place(connection, asked.token_id, asked.limits, new_solves=len(missing))
         for key in missing:
             by_key[key] = self._new_solve(connection, asked, key, requests[key])
         records = tuple(
@@ -251,34 +252,6 @@ def _solve(connection: Connection, solve_id: str) -> SolveRecord:
     return solve_record(connection.execute(_BY_ID, {"id_": solve_id}).one())
 
 
-def _check_limits(connection: Connection, asked: _Asked, *, new_solves: int) -> None:
-    limits = asked.limits
-    active = sum(
-        connection.execute(statement, {"token_": asked.token_id}).scalar_one()
-        for statement in (_ACTIVE_PLANS, _ACTIVE_FRONTIERS)
-    )
-    details = {"retry_after_seconds": limits.retry_after_seconds}
-    hint = f"Try again in {limits.retry_after_seconds} seconds, or plan locally."
-    if active >= limits.active_jobs_of_token:
-        raise ServiceError(
-            f"This token has {active} active jobs, and may have {limits.active_jobs_of_token}.",
-            code="too_many_jobs",
-            hint=f"Wait for one to end or stop one. {hint}",
-            details=details | {"active_jobs": active, "limit": limits.active_jobs_of_token},
-        )
-    if not new_solves:
-        return
-    queued = connection.execute(_QUEUED).scalar_one()
-    if queued + new_solves > limits.queue_depth:
-        raise ServiceError(
-            f"The queue has {queued} of {limits.queue_depth} places taken, and this request needs "
-            f"{new_solves}.",
-            code="queue_full",
-            hint=hint,
-            details=details | {"queued": queued, "limit": limits.queue_depth},
-        )
-
-
 _FIND = select(*SOLVE_COLUMNS).where(
     SOLVES.c.tenant == bindparam("tenant_"), SOLVES.c.key == bindparam("key_")
 )
@@ -291,21 +264,3 @@ _REPLAYED = select(*JOB_COLUMNS, JOBS.c.idempotency_digest).where(
 _INSERT_SOLVE = insert(SOLVES).returning(*SOLVE_COLUMNS)
 _INSERT_INPUT = insert(SOLVE_INPUTS)
 _INSERT_JOB = insert(JOBS)
-_QUEUED = select(func.count()).where(SOLVES.c.state == SolveState.QUEUED.value)
-_ACTIVE = SOLVES.c.state.in_(sorted(ACTIVE))
-# `+ 0` keeps SQLite from walking all jobs that the token ever had: active solves are few.
-_OF_TOKEN = (JOBS.c.token_id + 0 == bindparam("token_"), JOBS.c.left_at.is_(None))
-_ACTIVE_PLANS = (
-    select(func.count())
-    .select_from(SOLVES.join(JOBS, JOBS.c.solve_id == SOLVES.c.id))
-    .where(_ACTIVE, *_OF_TOKEN)
-)
-_ACTIVE_FRONTIERS = (
-    select(func.count(distinct(JOBS.c.id)))
-    .select_from(
-        SOLVES.join(JOB_POINTS, JOB_POINTS.c.solve_id == SOLVES.c.id).join(
-            JOBS, JOBS.c.id == JOB_POINTS.c.job_id
-        )
-    )
-    .where(_ACTIVE, *_OF_TOKEN)
-)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from poet_core.errors import ServiceError
+from poet_service.database.checkpoints import Checkpointer
 from poet_service.database.failures import Failure, failure_of
 
 _Result = TypeVar("_Result")
@@ -41,6 +42,8 @@ class Database:
         # SQLite has one writer; waiting for it here is fair and wakes at once, its own busy handler
         # sleeps. It stays in use for writers of other processes.
         self._writer = threading.Lock()
+        file = engine.url.database
+        self._checkpoints = Checkpointer(file) if self.is_sqlite and file else None
 
     def read(self, work: Callable[[Connection], _Result]) -> _Result:
         """The result of `work`, which changes nothing. Raises ServiceError."""
@@ -63,6 +66,7 @@ class Database:
                     result = work(connection)
                     committing = True
                     connection.commit()
+                    self._note_commit()
                     return result
             except SQLAlchemyError as error:
                 failure = failure_of(error)
@@ -95,7 +99,13 @@ class Database:
 
     def close(self) -> None:
         """Give every connection back."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
         self.engine.dispose()
+
+    def _note_commit(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.note()
 
     @contextmanager
     def _begun(self) -> Iterator[Connection]:

@@ -155,6 +155,12 @@ class Nursery:
                 socket.send_fds(self._control, [line], descriptors)
 
     def _start(self) -> None:
+        """Once more where somebody killed it at its start (memory that ran short for a moment)."""
+        if not (self._started() or (self._was_killed() and self._started())):
+            self._end()
+            raise _unavailable("it does not start (is the package whole?)")
+
+    def _started(self) -> bool:
         self._end()
         ours, theirs = socket.socketpair()
         with theirs:
@@ -171,9 +177,14 @@ class Nursery:
                 start_new_session=True,
             )
         self._control = ours
-        if not select.select([ours], [], [], _START_SECONDS)[0] or ours.recv(64) != READY:
-            self._end()
-            raise _unavailable("it does not start (is the package whole?)")
+        return bool(select.select([ours], [], [], _START_SECONDS)[0]) and _said(ours) == READY
+
+    def _was_killed(self) -> bool:
+        """Whether it ended by a signal; waits for an end that has closed its socket already."""
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(_END_SECONDS) < 0
+        return False
 
     def _end(self) -> None:
         """Politely: the warm process kills and reaps its children; then without asking."""
@@ -186,6 +197,13 @@ class Nursery:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def _said(control: socket.socket) -> bytes:
+    try:
+        return control.recv(64)
+    except ConnectionError:  # it died with something of ours unread
+        return b""
 
 
 def _unavailable(why: str) -> ServiceError:

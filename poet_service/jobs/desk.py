@@ -1,8 +1,8 @@
 """Jobs: what the routes call. A job belongs to one token; the solve behind it may have many jobs.
 
     submit   a body -> a stored answer at once, or a job that somebody will work on
-    view     a job as it stands, after a wait where one was asked for
     leave    this job wants it no more; the solve ends when its last job has left
+    view, find, plan, log       a job as it stands (shown.py)
 
 A request that was answered before costs this process no parsing and no judging: it remembers the
 digests of bodies, and answers that it has judged. What it remembers is looked up in the database
@@ -13,21 +13,20 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
 from dataclasses import dataclass
 
 from poet_core.errors import ServiceError
 from poet_service.database.store import Store
 from poet_service.execution.executor import Executor
 from poet_service.jobs.asked import Asked, read_asked
-from poet_service.jobs.judged import Answer, JudgedPlans
+from poet_service.jobs.judged import JudgedPlans
 from poet_service.jobs.keys import solve_key
 from poet_service.jobs.records import JobRecord, QueueLimits, SolveRecord
 from poet_service.jobs.remembered import Remembered
+from poet_service.jobs.shown import ShownJobs, unknown_job
 from poet_service.jobs.states import SolveState
-from poet_service.jobs.views import has_ended, plan_job_path, plan_job_view
+from poet_service.jobs.views import has_ended, plan_job_path
 from poet_service.poller import Poller
-from poet_service.problems import error_document
 from poet_service.security.tokens import Caller
 from poet_service.settings import Settings
 from poet_service.threads import Threads
@@ -54,16 +53,7 @@ def new_job_id() -> str:
     return secrets.token_hex(16)
 
 
-def unknown_job(code: str = "plan_unknown") -> ServiceError:
-    """A job that is not there, or not this token's: nobody can tell which."""
-    return ServiceError(
-        "This service has no job of that id.",
-        code=code,
-        hint="Ended jobs are erased after a while: post the request again.",
-    )
-
-
-class Jobs:
+class Jobs(ShownJobs):
     """The plan jobs of one process. Every method is called from the event loop."""
 
     def __init__(
@@ -76,8 +66,10 @@ class Jobs:
         poller: Poller,
         judged: JudgedPlans,
     ) -> None:
-        self._store, self._executor, self._settings = store, executor, settings
-        self._threads, self._poller, self._judged = threads, poller, judged
+        super().__init__(
+            store=store, settings=settings, threads=threads, poller=poller, judged=judged
+        )
+        self._executor = executor
         self._secret: bytes | None = None
         # A body's digest -> its key; a token's key -> the job that it has for it.
         self._keys: Remembered[tuple[str, bytes], bytes] = Remembered(
@@ -125,25 +117,6 @@ class Jobs:
         """The reply to a submission again, at the job's end or after `seconds`."""
         return await self._reply(*await self._waited(caller, reply.job_id, seconds))
 
-    async def view(self, caller: Caller, job_id: str, *, wait_seconds: float = 0) -> bytes:
-        """The job as JSON, after its end or `wait_seconds`. Raises ServiceError (`plan_unknown`)."""
-        job, solve = await self._waited(caller, job_id, wait_seconds)
-        return await self._shown(job, solve)
-
-    async def find(self, caller: Caller, job_id: str) -> tuple[JobRecord, SolveRecord]:
-        """A plan job of this token and its solve. Raises ServiceError (`plan_unknown`)."""
-
-        def look() -> tuple[JobRecord | None, SolveRecord | None]:
-            job = self._store.job(job_id, caller.token_id)
-            if job is None or job.solve_id is None:
-                return None, None
-            return job, self._store.solve(job.solve_id)
-
-        job, solve = await self._threads.database(look)
-        if job is None or solve is None:
-            raise unknown_job()
-        return job, solve
-
     async def leave(self, caller: Caller, job_id: str, *, discard: bool) -> bytes | None:
         """Stop the job and show it as it stays, or erase it. Raises ServiceError."""
         await self.find(caller, job_id)
@@ -156,32 +129,6 @@ class Jobs:
             await self._executor.stop(solve_id)
         self._poller.nudge(left.job.solve_ids)
         return None if discard else await self.view(caller, job_id)
-
-    async def plan(self, caller: Caller, job_id: str) -> bytes:
-        """The plan document alone. Raises ServiceError (`no_plan_yet`, `no_plan`,
-        `stored_plan_invalid`)."""
-        job, solve = await self.find(caller, job_id)
-        answer = await self._answer(job, solve)
-        if answer is None:
-            ended = has_ended(job, solve)
-            raise ServiceError(
-                "This job ended without a plan." if ended else "This job has no plan yet.",
-                code="no_plan" if ended else "no_plan_yet",
-                hint=f"See GET {plan_job_path(job_id)}.",
-            )
-        return answer.plan
-
-    async def log(self, caller: Caller, job_id: str, offset: int) -> dict[str, object]:
-        """A part of the planner's log from `offset` on, and whether it was the last."""
-        _, solve = await self.find(caller, job_id)
-        text, after = await self._threads.database(
-            self._store.read_log, solve.id, offset, self._settings.log_chunk_bytes
-        )
-        return {
-            "text": text,
-            "next_offset": after,
-            "done": solve.state.ended and after >= solve.log_bytes,
-        }
 
     def limits_of(self, caller: Caller) -> QueueLimits:
         """What a submission of this token must stay within."""
@@ -265,37 +212,3 @@ class Jobs:
             location=plan_job_path(job.id),
             body=await self._shown(job, solve),
         )
-
-    async def _waited(
-        self, caller: Caller, job_id: str, seconds: float
-    ) -> tuple[JobRecord, SolveRecord]:
-        """The job at its end, or as it is when the time is over."""
-        ends = time.monotonic() + seconds
-        while True:
-            mark = self._poller.mark
-            job, solve = await self.find(caller, job_id)
-            left = ends - time.monotonic()
-            if (
-                has_ended(job, solve)
-                or left <= 0
-                or not await self._poller.news({solve.id: solve.last_seq}, left, mark=mark)
-            ):
-                return job, solve
-
-    async def _answer(self, job: JobRecord, solve: SolveRecord) -> Answer | None:
-        if job.standing is not None:
-            if not job.standing.has_plan:
-                return None
-            return await self._threads.work(self._judged.of_job, job.id, solve)
-        if not solve.has_plan:
-            return None
-        return self._judged.known(solve) or await self._threads.work(self._judged.of_solve, solve)
-
-    async def _shown(self, job: JobRecord, solve: SolveRecord) -> bytes:
-        try:
-            return plan_job_view(job, solve, await self._answer(job, solve))
-        except ServiceError as error:
-            if error.code != "stored_plan_invalid":
-                raise
-            again = await self._threads.database(self._store.solve, solve.id)
-            return plan_job_view(job, again or solve, None, error_document(error))

@@ -10,10 +10,11 @@ from poet_core.errors import ServiceError
 from poet_service.database.store import Store
 from poet_service.execution.executor import Executor
 from poet_service.jobs.asked_frontier import AskedFrontier, read_asked_frontier
-from poet_service.jobs.desk import Jobs, Reply, new_job_id, unknown_job
+from poet_service.jobs.desk import Jobs, Reply, new_job_id
 from poet_service.jobs.frontier_views import FrontierViews
 from poet_service.jobs.keys import solve_key
 from poet_service.jobs.records import JobKind, JobRecord, SolveRecord
+from poet_service.jobs.shown import unknown_job
 from poet_service.jobs.views import frontier_path, frontier_state
 from poet_service.poller import Poller
 from poet_service.security.tokens import Caller

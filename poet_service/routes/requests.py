@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from poet_core.errors import ServiceError
-from poet_service.jobs.desk import Reply, unknown_job
+from poet_service.jobs.desk import Reply
+from poet_service.jobs.shown import unknown_job
 from poet_service.problems import json_bytes
 from poet_service.security.tokens import Caller
 from poet_service.settings import Settings

@@ -162,7 +162,8 @@ def test_what_is_written_is_read_again_and_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{service_figures.BEGIN}old{service_figures.END}after\n")
+    begin, end = "<!-- benchmarks.service -->\n", "<!-- end of benchmarks.service -->\n"
+    page.write_text(f"before\n{begin}old{end}after\n")
     monkeypatch.setattr(service_figures, "RESULTS", tmp_path)
     monkeypatch.setattr(service_figures, "PAGE", page)
     figures = (
@@ -179,9 +180,7 @@ def test_what_is_written_is_read_again_and_told(
     text = service_figures.table(parts, where)
     assert "| half | 1.23 ms | at most 1 ms (missed) |" in text
     assert "| all | 1,000 | 1,000 |" in text
-    assert page.read_text() == (
-        f"before\n{service_figures.BEGIN}\n{text}\n{service_figures.END}after\n"
-    )
+    assert page.read_text() == (f"before\n{begin}\n{text}\n{end}after\n")
     assert service_figures.missed(parts) == ["One: half 1.23 ms, at most 1 ms was asked"]
 
 

@@ -122,6 +122,7 @@ def test_a_frontier_is_a_job_too(poet, server, graph):
     ]  # fmt: skip
     refused = poet("jobs", "show", job_id, "-o", "x.json", "--json")
     assert (refused.code, refused.json["error"]["code"]) == (2, "job_is_frontier")
+    assert "[job_is_frontier]" in poet("jobs", "log", job_id).err
     assert poet("jobs", "cancel", job_id).code == 0
     assert poet("jobs", "watch", job_id).out.splitlines()[-1] == "done  state=stopped"
 

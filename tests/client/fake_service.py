@@ -128,7 +128,8 @@ class FakeService:
         match = re.fullmatch(r"(/v1/(?:plans|frontiers))/([^/]+)(/.*)?", url.path)
         job = self.jobs.get(match[2]) if match else None
         if job is None or job.root != match[1] or job.discarded:
-            return problem(handler, 404, "job_unknown")
+            of_frontiers = match is not None and match[1] == "/v1/frontiers"
+            return problem(handler, 404, "frontier_unknown" if of_frontiers else "plan_unknown")
         if handler.command == "DELETE":
             return self._delete(handler, job, query)
         return self._get(handler, job, match[3] or "", query)

@@ -70,6 +70,15 @@ def test_sums_of_sizes_stay_exact():
     assert caught.value.code == "graph_too_large"
 
 
+@pytest.mark.parametrize("figure", ["reserved_bytes", "alignment_bytes"])
+def test_sums_with_what_the_device_adds_stay_exact(figure):
+    """Found by Schemathesis: a floor above 2^53, which some readers of JSON would round."""
+    device = dataclasses.replace(load_device("mkr1000"), **{figure: 2**53 - 1})
+    with pytest.raises(GraphError) as caught:
+        PlanRequest(graph=GRAPH, device=device, ram_bytes=1000).stated_problem()
+    assert caught.value.code == "graph_too_large"
+
+
 def test_the_small_parts_are_read_before_the_graph():
     document = request_to_document(REQUESTS["by name"]) | {"graph": "no graph", "device": 5}
     with pytest.raises(DocumentError) as caught:

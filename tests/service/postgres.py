@@ -145,7 +145,7 @@ def postgres_server() -> Iterator[PostgresServer]:
     """A server for the session; skips where PostgreSQL is not installed."""
     programs = find_programs()
     if programs is None:
-        pytest.skip("PostgreSQL (initdb, pg_ctl) is not installed here")
+        pytest.skip("PostgreSQL is not here: scripts/system_packages.sh --postgresql installs it")
     server = PostgresServer(programs)
     try:
         yield server

@@ -78,6 +78,7 @@ def mlp_adam_step(
             )
     inputs = [images]
     forward = Phase.FORWARD
+    before = images
     for layer in range(depth):
         size = batch * layers[layer + 1]
         before = draw.storage(f"linear{layer}", size, Role.ACTIVATION)

@@ -107,6 +107,41 @@ class TestLimits:
         assert scene.store.find_solve("a", b"3") is None
         assert scene.submit(b"2", limits=limits).solve.state == SolveState.QUEUED
 
+    @pytest.mark.parametrize(
+        ("took", "running", "waiting", "expected"),
+        [
+            ([], 1, 40, 2),  # nobody knows how long a solve takes
+            ([10.0], 0, 8, 10),  # the eighth of what waits is one solve
+            ([10.0], 1, 40, 50),  # the more wait
+            ([10.0], 4, 40, 13),  # the more work
+            ([16.0, 4.0], 1, 16, 20),
+            ([1000.0], 1, 40, 60),  # nobody waits longer
+            ([-5.0], 1, 40, 2),  # the clock was put back
+        ],
+    )
+    def test_who_is_refused_is_told_to_wait_as_long_as_a_part_of_the_queue_takes(
+        self, scene, clock, took, running, waiting, expected
+    ):
+        for seconds in took:
+            solve = scene.running(b"took %f" % seconds)
+            clock.now += seconds
+            scene.store.finish(solve.id, solve.attempt, b"plan", 3.0, 2.0, 0.5, 1.0)
+        for number in range(running):
+            scene.running(b"runs %d" % number, token=2)
+        for number in range(waiting):
+            scene.submit(b"waits %d" % number)
+        for queue_depth, active_jobs, code in (
+            (waiting, 100, "queue_full"),
+            (100, waiting, "too_many_jobs"),
+        ):
+            limits = QueueLimits(
+                queue_depth=queue_depth, active_jobs_of_token=active_jobs, retry_after_seconds=2
+            )
+            with pytest.raises(ServiceError) as caught:
+                scene.submit(b"one more", limits=limits)
+            assert caught.value.code == code
+            assert caught.value.details["retry_after_seconds"] == expected
+
     def test_a_claimed_solve_gives_its_place_in_the_queue_back(self, scene):
         limits = QueueLimits(queue_depth=1, active_jobs_of_token=100)
         scene.store.claim(scene.submit(b"1", limits=limits).solve.id, "worker")

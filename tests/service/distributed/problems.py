@@ -18,7 +18,7 @@ def request_body(number: int, *, wall_seconds: float) -> dict[str, Any]:
 
 def training_step(layers: int) -> dict[str, Any]:
     """A chain forward, a loss, the chain backward, an update: 1 MiB a storage, 1 Mflop an op."""
-    storages = [
+    storages: list[dict[str, Any]] = [
         {"name": "weight", "role": "parameter", "bytes": MIB, "persistent": True},
         {"name": "x", "role": "input", "bytes": MIB},
         *({"name": f"a{i}", "role": "activation", "bytes": MIB} for i in range(layers)),
@@ -26,7 +26,7 @@ def training_step(layers: int) -> dict[str, Any]:
         *({"name": f"g{i}", "role": "gradient", "bytes": MIB} for i in range(layers)),
     ]
     loss = layers + 2
-    ops = [
+    ops: list[dict[str, Any]] = [
         *({"name": f"forward{i}", "reads": [i + 1], "writes": [i + 2]} for i in range(layers)),
         {"name": "loss", "reads": [layers + 1], "writes": [loss]},
         *(

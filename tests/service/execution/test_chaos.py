@@ -1,114 +1,14 @@
-"""Chaos: everything is killed, at random moments and right before and after each write of a solve.
-
-Afterwards, whatever was killed: each solve has ended, once; what finished passes the judge; nothing
-failed that was not to fail; no process and no file is left.
-"""
+"""Chaos in the embedded service: nothing that dies loses or doubles anything."""
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import os
-import random
-import signal
-import time
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from poet_service.database.store import Store
-from poet_service.jobs.records import EventKind
-from poet_service.jobs.states import SolveState
-from tests.service.execution.cases import (
-    NEEDS_SEARCH,
-    judged_cost,
-    lives,
-    processes_below,
-    request_bytes,
-    submit,
-    until,
-)
-from tests.service.execution.hosts import ODD_CHILD, REAL_CHILD, Host, hosted
-
-# Every write of a solve by its worker: all its transitions, and what comes between.
-_WRITES = ("claim", "incumbent", "log", "heartbeat", "progress", "bound", "finish", "lost")
-_MOMENTS = [f"{when}:{write}" for when in ("before", "after") for write in _WRITES]
-_LIVES = ("steps", "answer", "litter", "crash", "deaf", "hold")
-_SOLVES_WAITING = 6
-
-
-@dataclass
-class _Chaos:
-    """The solves that were asked for, and what was killed."""
-
-    store: Store
-    folder: Path
-    child: str
-    random: random.Random
-    solves: dict[str, str] = field(default_factory=dict)
-    jobs: dict[str, str] = field(default_factory=dict)
-    killed: Counter[str] = field(default_factory=Counter)
-    warm: list[int] = field(default_factory=list)
-
-    def ask(self) -> None:
-        """There is always something to do, and now and then nobody wants something any more."""
-        while len(self.store.queued(_SOLVES_WAITING)) < _SOLVES_WAITING:
-            life = self.random.choice(_LIVES)
-            request = (
-                request_bytes(life, wall_seconds=1.0)
-                if self.child == ODD_CHILD
-                else request_bytes(life, ram_bytes=NEEDS_SEARCH, wall_seconds=0.5)
-            )
-            job_id, solve_id = submit(self.store, request)
-            self.solves[solve_id], self.jobs[solve_id] = life, job_id
-        if self.random.random() < 0.2:
-            gone = self.random.choice(list(self.jobs.values()))
-            self.store.leave(gone, 0, discard=False)
-
-    def live_and_die(self, moment: str | None) -> None:
-        """One host until it dies: at that moment of its own, or by our hand after other deaths."""
-        kill = f"{moment}:{self.random.randint(1, 3)}" if moment else None
-        with hosted(self.folder, self.child, solves=2, kill=kill) as host:
-            if host.warm is not None:
-                self.warm.append(host.warm)
-                self._kill_within(host)
-            host.process.kill()
-            host.process.wait()
-        self.killed[moment or "host"] += 1
-
-    def _kill_within(self, host: Host) -> None:
-        """Children and warm processes die too, while the host lives."""
-        for _ in range(self.random.randint(2, 12)):
-            time.sleep(self.random.uniform(0.0, 0.4))
-            if host.process.poll() is not None:
-                return
-            self.ask()
-            below = processes_below(self.folder / "solves")
-            if below:
-                _kill(self.random.choice(below))
-                self.killed["child or solver"] += 1
-            elif self.random.random() < 0.3 and host.warm is not None and lives(host.warm):
-                _kill(host.warm)
-                self.killed["warm"] += 1
-
-    def settle(self) -> None:
-        """A last host that nobody kills."""
-        with hosted(self.folder, self.child, solves=2) as host:
-            assert host.warm is not None
-            self.warm.append(host.warm)
-            for solve_id, life in self.solves.items():
-                if life in ("hold", "deaf", "litter") and self.child == ODD_CHILD:
-                    self.store.leave(self.jobs[solve_id], 0, discard=False)
-            until(lambda: not self.store.running() and not self.store.queued(1), seconds=600)
-            host.process.send_signal(signal.SIGTERM)
-            assert host.process.wait(60) == 0
-
-
-def _kill(process_id: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process_id, signal.SIGKILL)
+from tests.service.execution.chaos import run_chaos
+from tests.service.execution.hosts import ODD_CHILD, REAL_CHILD
 
 
 @pytest.mark.slow
@@ -117,31 +17,7 @@ def _kill(process_id: int) -> None:
 def test_no_death_loses_or_doubles_anything(
     child: str, kills: int, store: Store, tmp_path: Path
 ) -> None:
-    chaos = _Chaos(store=store, folder=tmp_path, child=child, random=random.Random(6))
-    moments = itertools.chain.from_iterable(itertools.repeat([*_MOMENTS, None, None]))
-    while chaos.killed.total() < kills:
-        chaos.ask()
-        chaos.live_and_die(next(moments))
-    chaos.settle()
-    states = Counter[str]()
-    for solve_id, life in chaos.solves.items():
-        record = store.solve(solve_id)
-        assert record is not None
-        assert record.state.ended, f"{life}: {record}"
-        states[record.state] += 1
-        ends = [one for one in store.events(solve_id, 0, 4096) if one.kind is EventKind.DONE]
-        assert [one.data["state"] for one in ends] == [record.state]
-        if record.state is SolveState.FINISHED:
-            assert judged_cost(store, solve_id) == pytest.approx(record.cost)
-        elif record.has_plan:
-            judged_cost(store, solve_id)
-        if record.state is SolveState.FAILED:
-            assert record.error is not None
-            # Ends of killed children without a plan, and of hosts that died twice under a solve.
-            code = record.error["code"]
-            assert code in ("solver_crashed", "solver_overran", "not_found_in_time", "worker_lost")
-            assert code != "worker_lost" or record.losses >= 1
-    assert states[SolveState.FINISHED] > 0
-    until(lambda: not processes_below(tmp_path), seconds=10)
-    assert [one for one in chaos.warm if lives(one)] == []
-    assert [path.name for path in (tmp_path / "solves").iterdir()] == ["making"]
+    report = run_chaos(store, tmp_path, child=child, kills=kills)
+    assert report.kills.total() >= kills
+    assert report.solves["finished"] > 0
+    assert report.judged >= report.solves["finished"]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from poet_core.errors import ServiceError
 from poet_service.execution.limits import ExecutionLimits
 from poet_service.execution.nursery import Nursery
 from poet_service.execution.protocol import PlanLine, first_line
@@ -108,6 +111,35 @@ def test_a_warm_process_that_died_is_replaced(odd_nursery: Nursery) -> None:
     with child(odd_nursery, "answer") as watched:
         assert any(watched.messages())
     assert watched.end is ChildEnd.ANSWERED
+
+
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_warm_process_that_is_killed_at_its_start_is_started_once_more(
+    killed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by chaos: a worker ended because somebody had killed its warm process too early."""
+    begin, begun = subprocess.Popen, []
+
+    def begin_or_kill(command: list[str], **named: Any) -> subprocess.Popen[bytes]:
+        begun.append(command)
+        process = begin(command, **named)
+        if len(begun) <= killed:
+            process.kill()
+        return process
+
+    monkeypatch.setattr("poet_service.execution.nursery.subprocess.Popen", begin_or_kill)
+    nursery = Nursery(tmp_path, child="tests.service.execution.odd_child")
+    try:
+        if killed == 1:
+            nursery.start()
+            assert nursery.ready() is None
+        else:
+            with pytest.raises(ServiceError) as refused:
+                nursery.start()
+            assert refused.value.code == "planner_unavailable"
+    finally:
+        nursery.close()
+    assert len(begun) == 2
 
 
 def test_a_warm_process_that_is_stuck_is_ended(
