@@ -55,6 +55,73 @@ class Point:
     ram_bytes: int
 
 
+class Outcome(StrEnum):
+    """What became of a method at a point."""
+
+    PLANNED = "planned"  # a plan that the judge accepts
+    IMPOSSIBLE = "impossible"  # no plan can exist for what the method may do: proven
+    NOT_FOUND = "not found"  # no plan was found, which proves nothing
+    REFUSED = "refused"  # the judge refuses the plan: a fault of the method
+    FAILED = "failed"  # the method ended with an error of its own: a fault, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A method at a point. Figures are the judge's; all None where there is no plan.
+
+    `blocking_seconds`: the same plan's where no transfer runs beside compute. `bound_joules`: proven
+    by the planner for schedules of `bound_holds_for`. `given_seconds`: what the planner might take,
+    `planner_seconds` what it took. `found_by`: which part of it found the plan. `said`: why there is
+    no plan.
+    """
+
+    series: Series
+    label: str
+    ram_bytes: int
+    method: str
+    outcome: Outcome
+    given_seconds: float
+    planner_seconds: float
+    energy_joules: float | None = None
+    step_seconds: float | None = None
+    blocking_seconds: float | None = None
+    peak_bytes: int | None = None
+    flash_bytes_written: int | None = None
+    flash_peak_bytes: int | None = None
+    recomputed_ops: int | None = None
+    transfers: int | None = None
+    bound_joules: float | None = None
+    bound_holds_for: str | None = None
+    found_by: str | None = None
+    said: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is true of a series whatever the method. `keep_*`: keep-everything without a budget.
+
+    `split_*`: the same step with every op in the smallest parts whose bits stay the same; None for
+    POET's lists. `floor_op`: the kind of the op that sets the floor, and its module or name.
+    """
+
+    series: Series
+    ops: int
+    storages: int
+    device_ram_bytes: int | None
+    keep_bytes: int
+    keep_seconds: float
+    keep_joules: float
+    floor_bytes: int
+    floor_set_by: str
+    floor_op: str
+    bytes_by_role: dict[str, int]
+    split_ops: int | None = None
+    split_floor_bytes: int | None = None
+    split_floor_set_by: str | None = None
+    split_floor_op: str | None = None
+    split_keep_bytes: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointContext:
     """What a method may know beside the problem.
@@ -63,7 +130,7 @@ class PointContext:
     `device`: the profile; None for POET's own lists. `published`: POET's own graph where there is one.
     `graph_sha256`: of the problem's graph, for a Plan (it takes long to compute).
     `shared`: empty when the series begins, and then whatever methods put there under their own names:
-    what does not depend on the budget is computed once. Of one method at a time, in one process.
+    what does not depend on the budget is computed once. One for each group of methods.
     """
 
     point: Point
@@ -75,6 +142,10 @@ class PointContext:
 
 
 Answer = Plan | Schedule | None
+
+
+def _everywhere(_series: Series) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,3 +162,42 @@ class Method:
     name: str
     sources: tuple[str, ...]
     run: Callable[[Problem, float, PointContext], Answer]
+    group: str = ""
+    applies: Callable[[Series], bool] = _everywhere
+
+
+# -- series and budgets -----------------------------------------------------------------------
+
+HEADLINE_DEVICE = "raspberry-pi-4b"
+"""Where acceptance looks: all budgets, and all of the planner's seconds."""
+
+DEVICES = (
+    HEADLINE_DEVICE,
+    "jetson-tx2",
+    "raspberry-pi-4b-uncached",
+    "nrf52840",
+    "mkr1000",
+)
+
+FLOOR, DEVICE = "floor", "device"
+
+_FULL = ("100", "80", "60", "40", "30", "20", "10", "floor+10%", "floor+2%", FLOOR, DEVICE)
+_FEWER = ("60", "30", "20", "floor+10%", "floor+2%", DEVICE)
+
+
+def labels_of(series: Series) -> tuple[str, ...]:
+    """The budgets asked for; those below the floor fall away, for nothing can be planned there."""
+    if series.scope is Scope.PUBLISHED:
+        return tuple(label for label in _FULL if label != DEVICE)
+    return _FULL if series.device == HEADLINE_DEVICE else _FEWER
+
+
+def ram_bytes_of(label: str, *, keep_bytes: int, floor_bytes: int, device_bytes: int) -> int | None:
+    """A label in bytes. None where it is a share of keep-everything below the floor."""
+    if label == DEVICE:
+        return device_bytes
+    if label.startswith(FLOOR):
+        percent = int(label.removeprefix(FLOOR).strip("+%") or "0")
+        return -(-floor_bytes * (100 + percent) // 100)
+    ram_bytes = keep_bytes * int(label) // 100
+    return ram_bytes if ram_bytes >= floor_bytes else None

@@ -1,0 +1,133 @@
+"""Ours at a point, and ours with something taken away: what paging, recomputing and reordering are for.
+
+    keep everything    nothing is paged, run again or reordered
+    page only          nothing runs again
+    remat only         nothing is paged
+    given order        first runs in the given order
+    ours, +10% time    all of it, in at most a tenth more time than computing everything once takes
+    ours               all of it
+
+Budgets come tightest first: a plan for less RAM is a plan, so each method begins from its own of the
+budget before, and one that may do more also from the plans of those that may do less. Invariant:
+every plan here comes from this project's planner; no other method's plan is ever looked at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.poet_experiments_points import Answer, Method, PointContext, Series
+from poet_core.baseline import keep_everything
+from poet_core.errors import PlanError
+from poet_core.plan import Plan, Problem, Schedule
+from poet_core.simulate import simulate
+from poet_solvers.backends import SolveLimits
+from poet_solvers.portfolio import solve
+
+SOURCES = (
+    "benchmarks/poet_experiments_ours.py",
+    "poet_core/*.py",
+    "solvers/poet_solvers/**/*.py",
+    "solvers/native/*",
+)
+
+OURS, OURS_IN_TIME = "ours", "ours, +10% time"
+GIVEN_ORDER, REMAT_ONLY, PAGE_ONLY = "given order", "remat only", "page only"
+KEEP_EVERYTHING = "keep everything"
+
+TIME_RATIO = 1.10
+IN_TIME_DEVICES = ("raspberry-pi-4b", "jetson-tx2")
+"""Where plans within a tenth more time are made: where transfers run beside compute."""
+
+_ROUNDING = 1e-9
+# Ours gets all of a point's seconds, each of the others this share.
+_SHARE = 0.5
+# Where neither plan nor bound gets better for this share of the seconds, more would rarely help.
+_PATIENCE_SHARE = 0.4
+_THREADS = 2
+
+
+def _keep(problem: Problem, seconds: float, context: PointContext) -> Answer:
+    schedule = keep_everything(problem.graph)
+    return schedule if _cost(problem, schedule) is not None else None
+
+
+def _page_only(problem: Problem, seconds: float, context: PointContext) -> Answer:
+    less = replace(problem.allowed, rematerialize=False)
+    return _solved(PAGE_ONLY, replace(problem, allowed=less), _SHARE * seconds, context)
+
+
+def _remat_only(problem: Problem, seconds: float, context: PointContext) -> Answer:
+    less = replace(problem.allowed, page=False)
+    return _solved(REMAT_ONLY, replace(problem, allowed=less), _SHARE * seconds, context)
+
+
+def _given_order(problem: Problem, seconds: float, context: PointContext) -> Answer:
+    less = replace(problem.allowed, reorder=False)
+    return _solved(GIVEN_ORDER, replace(problem, allowed=less), _SHARE * seconds, context)
+
+
+def _in_time(problem: Problem, seconds: float, context: PointContext) -> Answer:
+    limit = TIME_RATIO * problem.costs.base_seconds * (1 + _ROUNDING)
+    less = replace(problem, budget=replace(problem.budget, step_seconds=limit))
+    return _solved(OURS_IN_TIME, less, _SHARE * seconds, context)
+
+
+def _ours(problem: Problem, seconds: float, context: PointContext) -> Answer:
+    return _solved(OURS, problem, seconds, context)
+
+
+def _solved(method: str, problem: Problem, seconds: float, context: PointContext) -> Plan:
+    """The planner's plan, begun from the cheapest that is known here and allowed there.
+
+    Raises BudgetError (none can exist) and PlanningError (none was found).
+    """
+    known: dict[str, Schedule] = context.shared
+    limits = SolveLimits(
+        wall_seconds=seconds, patience_seconds=_PATIENCE_SHARE * seconds, threads=_THREADS
+    )
+    plan = solve(problem, limits, start=_cheapest(problem, known)).plan(context.graph_sha256)
+    known[method] = plan.schedule
+    return plan
+
+
+def _cheapest(problem: Problem, known: dict[str, Schedule]) -> Schedule | None:
+    costs = {name: _cost(problem, schedule) for name, schedule in known.items()}
+    fitting = {name: cost for name, cost in costs.items() if cost is not None}
+    return known[min(fitting, key=fitting.__getitem__)] if fitting else None
+
+
+def _cost(problem: Problem, schedule: Schedule) -> float | None:
+    """Joules, or None where the judge refuses the schedule for this problem."""
+    try:
+        judged = simulate(problem.graph, problem.costs, problem.budget, schedule, problem.allowed)
+    except PlanError:
+        return None
+    return judged.energy_joules
+
+
+def _everywhere(series: Series) -> bool:
+    return True
+
+
+def _overlapping(series: Series) -> bool:
+    return series.device in IN_TIME_DEVICES
+
+
+OURS_METHODS: tuple[Method, ...] = (
+    Method(
+        name=KEEP_EVERYTHING,
+        sources=("benchmarks/poet_experiments_ours.py", "poet_core/*.py"),
+        run=_keep,
+    ),
+    *(
+        Method(name=name, sources=SOURCES, run=run, group=OURS, applies=applies)
+        for name, run, applies in (
+            (PAGE_ONLY, _page_only, _everywhere),
+            (REMAT_ONLY, _remat_only, _everywhere),
+            (GIVEN_ORDER, _given_order, _everywhere),
+            (OURS_IN_TIME, _in_time, _overlapping),
+            (OURS, _ours, _everywhere),
+        )
+    ),
+)
