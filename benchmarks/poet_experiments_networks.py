@@ -127,7 +127,7 @@ def graph_file(network: str, scope: Scope, *, split: bool = False) -> Path:
 def is_traced(network: str, scope: Scope, *, split: bool = False) -> bool:
     """Whether a graph made by these sources is there."""
     stamp = _stamp(graph_file(network, scope, split=split))
-    return stamp.is_file() and stamp.read_text(encoding="utf-8") == _version()
+    return stamp.is_file() and stamp.read_text(encoding="utf-8") == graphs_version()
 
 
 def _stamp(path: Path) -> Path:
@@ -143,7 +143,7 @@ def _write(path: Path, graph: TrainingGraph) -> None:
         json.dumps(graph_to_document(graph), separators=(",", ":")) + "\n", encoding="utf-8"
     )
     partial.replace(path)
-    _stamp(path).write_text(_version(), encoding="utf-8")
+    _stamp(path).write_text(graphs_version(), encoding="utf-8")
 
 
 def _traced(network: str, scope: Scope, *, split: bool) -> TrainingGraph:
@@ -157,7 +157,7 @@ def _traced(network: str, scope: Scope, *, split: bool) -> TrainingGraph:
 
 
 @lru_cache(maxsize=1)
-def _version() -> str:
+def graphs_version() -> str:
     """A digest of torch's version and of the sources that decide a graph."""
     digest = hashlib.sha256(version("torch").encode())
     for pattern in SOURCES:

@@ -47,7 +47,7 @@ _PATIENCE_SHARE = 0.4
 _THREADS = 2
 
 
-def _keep(problem: Problem, seconds: float, context: PointContext) -> Answer:
+def _keep(problem: Problem, _seconds: float, _context: PointContext) -> Answer:
     schedule = keep_everything(problem.graph)
     return schedule if _cost(problem, schedule) is not None else None
 
@@ -106,7 +106,7 @@ def _cost(problem: Problem, schedule: Schedule) -> float | None:
     return judged.energy_joules
 
 
-def _everywhere(series: Series) -> bool:
+def _everywhere(_series: Series) -> bool:
     return True
 
 

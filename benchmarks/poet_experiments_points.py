@@ -61,6 +61,7 @@ class Outcome(StrEnum):
     PLANNED = "planned"  # a plan that the judge accepts
     IMPOSSIBLE = "impossible"  # no plan can exist for what the method may do: proven
     NOT_FOUND = "not found"  # no plan was found, which proves nothing
+    NOT_APPLICABLE = "not applicable"  # the method cannot express the problem
     REFUSED = "refused"  # the judge refuses the plan: a fault of the method
     FAILED = "failed"  # the method ended with an error of its own: a fault, too
 
@@ -154,9 +155,11 @@ class Method:
 
     `sources`: files and globs, from the repository's root, whose digest is the method's version.
     `run(problem, seconds, context)`: a plan or schedule within about `seconds`, None where none was
-    found or the method does not apply. A BudgetError says that none can exist, a PlanningError that none
-    was found. The runner judges what comes back with the problem's own graph, costs, budget and
-    `allowed`; a refused plan is recorded as a fault. `seconds` 0: it takes no limit.
+    found. A BudgetError says that none can exist, a PlanningError that none was found (its code
+    `not_applicable`: that the method cannot express the problem). The runner judges what comes back
+    with the problem's own graph, costs, budget and `allowed`; a refused plan is recorded as a fault.
+    Methods of a `group` take turns at each budget, in the order in which they are listed, and have
+    one `shared`; without one a method is for itself. `applies`: on which series it is asked at all.
     """
 
     name: str
