@@ -44,7 +44,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 FOLDER = GRAPHS.parent
 
 _CORES = 2
-_USUAL_SECONDS = 4.0
+_USUAL_SECONDS = 3.0
 
 
 def main(arguments: list[str] | None = None) -> int:

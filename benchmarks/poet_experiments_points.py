@@ -185,14 +185,14 @@ DEVICES = (
 FLOOR, DEVICE = "floor", "device"
 
 _FULL = ("100", "80", "60", "40", "30", "20", "10", "floor+10%", "floor+2%", FLOOR, DEVICE)
-_FEWER = ("60", "30", "20", "floor+10%", "floor+2%", DEVICE)
+_ELSEWHERE = ("60", "30", "20", "floor+2%", DEVICE)
 
 
 def labels_of(series: Series) -> tuple[str, ...]:
-    """The budgets asked for; those below the floor fall away, for nothing can be planned there."""
+    """The budgets asked for; shares below the floor fall away, for nothing can be planned there."""
     if series.scope is Scope.PUBLISHED:
         return tuple(label for label in _FULL if label != DEVICE)
-    return _FULL if series.device == HEADLINE_DEVICE else _FEWER
+    return _FULL if series.device == HEADLINE_DEVICE else _ELSEWHERE
 
 
 def ram_bytes_of(label: str, *, keep_bytes: int, floor_bytes: int, device_bytes: int) -> int | None:
