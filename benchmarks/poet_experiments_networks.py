@@ -102,12 +102,17 @@ NETWORKS = {
     )
 }  # fmt: skip
 
+IN_PARTS = "-split"
+"""What a network's name ends in where its step is traced with large ops in parts."""
+
 _OPTIMIZERS = {Scope.ACTIVATIONS: "momentum", Scope.SGD: "momentum", Scope.ADAM: "adam"}
 
 
 @lru_cache(maxsize=4)
 def graph_of(network: str, scope: Scope, *, split: bool = False) -> TrainingGraph:
     """The graph of a network in a scope; traced and kept where it is not there yet."""
+    if network.endswith(IN_PARTS):
+        return graph_of(network.removesuffix(IN_PARTS), scope, split=True)
     path = graph_file(network, scope, split=split)
     if is_traced(network, scope, split=split):
         return read_graph(path.read_bytes())
@@ -121,7 +126,7 @@ def graph_of(network: str, scope: Scope, *, split: bool = False) -> TrainingGrap
 
 def graph_file(network: str, scope: Scope, *, split: bool = False) -> Path:
     """Where a graph is kept: a document that `poet plan` takes."""
-    return GRAPHS / f"{network}-{scope}{'-split' if split else ''}.json"
+    return GRAPHS / f"{network}-{scope}{IN_PARTS if split else ''}.json"
 
 
 def is_traced(network: str, scope: Scope, *, split: bool = False) -> bool:

@@ -33,8 +33,8 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One graph on one device. `network` names the traced variant (`bert-base-128-b1`) or POET's
-    list of layers (`poet/vgg16-a72`)."""
+    """One graph on one device. `network` names the traced variant (`bert-base-128-b1`; with `-split`:
+    its large ops in parts) or POET's list of layers (`poet/vgg16-a72`)."""
 
     network: str
     scope: Scope

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from benchmarks.poet_experiments_networks import graph_of
+from benchmarks.poet_experiments_networks import IN_PARTS, graph_of
 from benchmarks.poet_experiments_points import (
     DEVICE,
     Facts,
@@ -102,7 +102,8 @@ def facts_of(series: Series) -> Facts:
         floor_op=_floor_op(graph, floor),
         bytes_by_role=by_role,
     )
-    return facts if question.published else _with_split(facts, problem)
+    whole = question.published is None and not series.network.endswith(IN_PARTS)
+    return _with_split(facts, problem) if whole else facts
 
 
 def _with_split(facts: Facts, problem: Problem) -> Facts:
