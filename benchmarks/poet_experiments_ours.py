@@ -57,7 +57,9 @@ _THREADS = 2
 
 def _keep(problem: Problem, _seconds: float, _context: PointContext) -> Answer:
     schedule = keep_everything(problem.graph)
-    return schedule if _cost(problem, schedule) is not None else None
+    if _cost(problem, schedule) is None:
+        raise BudgetError("Keep-everything does not fit.", code="does_not_fit")
+    return schedule
 
 
 def _page_only(problem: Problem, seconds: float, context: PointContext) -> Answer:
