@@ -117,6 +117,8 @@ class _Run:
         asked = dict.fromkeys(unit.series for unit in self._units if unit.work != FACTS)
         self._units = [unit for unit in self._units if unit.series in asked]
         self._traces = traces(asked)
+        # Of now: sources that change during the run are another run's.
+        self._versions = {unit: self._version_now(unit) for unit in self._units}
 
     def measure(self) -> None:
         """Traces, then the rest; each unit is kept as it ends."""
@@ -177,6 +179,9 @@ class _Run:
         return self._store.is_done(unit, self._version(unit))
 
     def _version(self, unit: Unit) -> str:
+        return self._versions[unit]
+
+    def _version_now(self, unit: Unit) -> str:
         version = version_of(unit, METHODS)
         return version if unit.work == FACTS else f"{version}, {self._options.seconds:g} s"
 

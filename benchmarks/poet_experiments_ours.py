@@ -25,7 +25,7 @@ from benchmarks.poet_experiments_points import (
     Series,
 )
 from poet_core.baseline import keep_everything
-from poet_core.errors import PlanError
+from poet_core.errors import BudgetError, PlanError
 from poet_core.plan import Plan, Problem, Schedule
 from poet_core.simulate import simulate
 from poet_solvers.backends import SolveLimits
