@@ -5,8 +5,8 @@
     reverse    stages are wanted last first: from the nearest snapshot the forward pass runs again up
                to the wanted stage, and free snapshots are laid on the way, at binomial distances
 
-With s snapshots and at most t runs of a stage, (s + t choose s) stages are reversed, and no schedule
-of a chain needs fewer runs. Invariant: a backward op finds what it reads: a value that is wanted after
+With s stages stored and at most t runs of a stage, (s + t choose s) stages are reversed, and no
+schedule of a chain needs fewer runs. Invariant: a backward op finds what it reads: a value that is wanted after
 an earlier stage has been reversed is kept.
 """
 
@@ -56,6 +56,7 @@ class _Revolve:
             for _ in range(begin, end)
         ]
         self._crossing = [self._crosses(begin) for begin in self._bounds[:-1]]
+        self._backward = passes.graph.ops[passes.forward_ops :]
         self._targets, late = self._order()
         self._kept = passes.fixed | late
         self._laid = [0]
@@ -67,25 +68,33 @@ class _Revolve:
         last = len(self._bounds) - 2
         self._lay_towards(last)
         here = self._held() | self._made(last)
-        backward = self._passes.graph.ops[self._passes.forward_ops :]
-        for op, target in zip(backward, self._targets, strict=True):
+        for place, op in enumerate(self._backward):
             if any(storage not in here for storage in self._forward_values(op)):
-                here = self._bring(target)
+                here = self._bring(self._targets[place], self._wanted_from(place))
             self._runs.append((op.id, op.id))
         start_ram = self._passes.start_ram
         return Sequence(runs=tuple(self._runs), paged=frozenset(), start_ram=start_ram)
 
-    def _bring(self, stage: int) -> set[int]:
-        """Run the forward pass again up to the end of `stage`; what is here then."""
+    def _wanted_from(self, place: int) -> set[int]:
+        """What backward ops read from here on until another stage is reversed."""
+        wanted = set[int]()
+        for op, target in zip(self._backward[place:], self._targets[place:], strict=True):
+            if target != self._targets[place]:
+                break
+            wanted.update(self._forward_values(op))
+        return wanted
+
+    def _bring(self, stage: int, wanted: set[int]) -> set[int]:
+        """Run the forward pass again for what is `wanted` up to the end of `stage`; what is here then."""
         while self._laid[-1] > stage:
             self._laid.pop()
         begin = self._bounds[self._laid[-1]]
         self._lay_towards(stage)
-        held = self._held()
-        for op in self._needed_runs(begin, self._bounds[stage + 1], held | self._made(stage)):
+        here = self._held() | wanted
+        for op in self._needed_runs(begin, self._bounds[stage + 1], here):
             self._runs.append((self._number, op))
             self._number += 1
-        return held | self._made(stage)
+        return here
 
     def _lay_towards(self, stage: int) -> None:
         """Snapshots between the last one and `stage`, as far as they go."""
@@ -127,7 +136,7 @@ class _Revolve:
         """For each backward op the stage that is being reversed then, and the values that are wanted
         when their own stage has been reversed already."""
         targets, late, stage = list[int](), set[int](), len(self._bounds) - 2
-        for op in self._passes.graph.ops[self._passes.forward_ops :]:
+        for op in self._backward:
             made_in = {
                 storage: self._stage_of[self._passes.producer[storage]]
                 for storage in self._forward_values(op)
@@ -143,10 +152,12 @@ class _Revolve:
 
 
 def first_part(length: int, snapshots: int) -> int:
-    """How many of `length` stages to run before the first of `snapshots` snapshots is laid."""
+    """How many of `length` stages to run before the first of `snapshots` snapshots is laid; the stage
+    that they begin with is stored as well."""
     if snapshots < 1 or length < 2:
         return max(1, length - 1)
-    repeats = next(t for t in range(1, length + 1) if comb(snapshots + t, snapshots) >= length)
-    most = comb(snapshots + repeats - 1, snapshots)
-    after = comb(snapshots - 1 + repeats - 1, snapshots - 1)
+    stored = snapshots + 1
+    repeats = next(t for t in range(1, length + 1) if comb(stored + t, stored) >= length)
+    most = comb(stored + repeats - 1, stored)
+    after = comb(snapshots + repeats - 1, snapshots)
     return min(max(1, min(most, length - after)), length - 1)

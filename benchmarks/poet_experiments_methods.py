@@ -32,14 +32,14 @@ _RECOMPUTING = {
 }
 
 
-def _poets_optimum(problem: Problem, seconds: float, context: PointContext) -> Schedule:
+def _poets_optimum(problem: Problem, _seconds: float, context: PointContext) -> Schedule:
     if context.published is None:
         raise PlanningError(
             f"POET's model grows with the square of the {len(problem.graph.ops)} ops of a traced "
             "step: it cannot be built for them.",
             code="not_applicable",
         )
-    return published_schedule(problem, context.published, seconds)
+    return published_schedule(problem, context.published)
 
 
 BASELINES: tuple[Method, ...] = (

@@ -15,11 +15,16 @@ from poet_solvers.backends import SolveLimits, SolveStatus
 from poet_solvers.poet_published import PublishedSolution, solve_published
 from poet_solvers.published_graph import PublishedGraph
 
-MOST_NODES = 100
-"""Above it HiGHS finds nothing in minutes: the model's size grows with the square of the nodes."""
+MOST_NODES = 50
+"""Above it HiGHS does not end in minutes: the model's size grows with the square of the nodes."""
+
+SECONDS = 30.0
+"""What one solve may take: far more than our planner gets, for this is what it is compared with."""
 
 
-def published_schedule(problem: Problem, graph: PublishedGraph, seconds: float) -> Schedule:
+def published_schedule(
+    problem: Problem, graph: PublishedGraph, seconds: float = SECONDS
+) -> Schedule:
     """The schedule of POET's optimum, or of the best that was found in the time.
 
     Raises PlanningError (`not_applicable`) for a list that is too long, (`not_found`) where the time
@@ -27,7 +32,7 @@ def published_schedule(problem: Problem, graph: PublishedGraph, seconds: float) 
     """
     if len(graph.nodes) > MOST_NODES:
         raise PlanningError(
-            f"POET's model of {len(graph.nodes)} nodes is not solved in the time that a point has.",
+            f"HiGHS does not solve POET's model of {len(graph.nodes)} nodes in minutes.",
             code="not_applicable",
         )
     limit = problem.budget.step_seconds
