@@ -163,6 +163,7 @@ def test_the_mildest_way_to_page_is_taken_that_fits() -> None:
     ample = extra(baselines.PAGE_EVERYTHING, graph, peak(graph))
     tight = extra(baselines.PAGE_EVERYTHING, graph, 20)
     assert ample == pytest.approx(6 * (PAGE_IN + PAGE_OUT))
+    assert ample is not None
     assert tight is not None
     # Each weight comes for the forward and for the backward pass and goes once, but the last stays in
     # between at the turn, as does its activation.
