@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 
 from benchmarks.poet_experiments_methods import BASELINES
 from benchmarks.poet_experiments_networks import graph_of
@@ -41,8 +41,8 @@ def do_all(
     done: Callable[[Unit, list[Result | Facts], float], None],
 ) -> None:
     """Do units, `jobs` at a time; begin none after `ends` (of time.monotonic). `share`: of the
-    planner's usual seconds. `done` hears of each as it ends. An error of a unit's own is told and
-    the unit left undone."""
+    planner's usual seconds. `done` hears of each as it ends. Where a unit ends with an error that is
+    told and the unit left undone; where a process dies, the rest, too."""
     spawn = multiprocessing.get_context("spawn")
     running: dict[Future[Found], Unit] = {}
     with ProcessPoolExecutor(
@@ -58,6 +58,8 @@ def do_all(
                 running[pool.submit(do_unit, unit, share)] = unit
             while running:
                 _collect(running, done)
+        except BrokenExecutor as error:
+            print(f"A process died, the rest is not done: {error}", file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in multiprocessing.active_children():
