@@ -24,9 +24,6 @@ METHODS = (*OURS_METHODS, *BASELINES)
 
 Found = tuple[list[Result | Facts], float]
 
-# Processes end after so many units: what a unit leaves behind (traced weights, caches) goes with them.
-_UNITS_OF_A_PROCESS = 40
-
 # Of work by which it is measured how crowded the machine is, and what counts at most. A job's search
 # and solver share a core even where nobody else is there.
 _PROBE_SECONDS, _MOST_CROWDED, _OWN_CROWD = 0.05, 4.0, 2.0
@@ -45,10 +42,7 @@ def do_all(
     told and the unit left undone; where a process dies, the rest, too."""
     spawn = multiprocessing.get_context("spawn")
     running: dict[Future[Found], Unit] = {}
-    with ProcessPoolExecutor(
-        jobs, mp_context=spawn, initializer=_ignore_interrupts,
-        max_tasks_per_child=_UNITS_OF_A_PROCESS,
-    ) as pool:  # fmt: skip
+    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_ignore_interrupts) as pool:
         try:
             for unit in units:
                 while len(running) >= jobs:
