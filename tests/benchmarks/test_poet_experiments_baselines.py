@@ -51,10 +51,18 @@ def training_step(layers: int, *, weight_bytes: int = 2, batch_norm: bool = Fals
         )
         return number
 
-    def op(name: str, phase: Phase, module: str, **touched: tuple[int, ...]) -> None:
+    def op(
+        name: str,
+        phase: Phase,
+        module: str,
+        reads: tuple[int, ...],
+        writes: tuple[int, ...] = (),
+        mutates: tuple[int, ...] = (),
+    ) -> None:
         ops.append(
-            Op(id=len(ops), name=name, kind="node", phase=phase, module=module, flops=1, **touched)
-        )
+            Op(id=len(ops), name=name, kind="node", phase=phase, module=module, flops=1,
+               reads=reads, writes=writes, mutates=mutates)
+        )  # fmt: skip
 
     weights = [storage(f"w{n}", Role.PARAMETER, weight_bytes, True) for n in range(layers)]
     buffers = [storage(f"b{n}", Role.BUFFER, 1, True) for n in range(layers * batch_norm)]
