@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from benchmarks.poet_experiments_methods import BASELINES
 from benchmarks.poet_experiments_networks import IN_PARTS
-from benchmarks.poet_experiments_ours import KEEP_EVERYTHING, OURS, OURS_IN_TIME, TIME_RATIO
+from benchmarks.poet_experiments_ours import FOR_TIME, KEEP_EVERYTHING, OURS
 from benchmarks.poet_experiments_points import DEVICE, DEVICES, Facts, Result, Scope, Series
 
-ENERGY_RATIO = 1.01
-"""At most one percent more energy: POET's own claim."""
+ENERGY_RATIO, TIME_RATIO = 1.01, 1.10
+"""At most one percent more energy: POET's own claim; and at most a tenth more time."""
 
 ANY_ORDER = "any_order"
-MINE = (OURS, OURS_IN_TIME)
+MINE = (OURS, FOR_TIME)
 OTHERS = tuple(method.name for method in BASELINES)
 SCOPE_TITLES = {
     Scope.ACTIVATIONS: "Activations only, as in the paper",

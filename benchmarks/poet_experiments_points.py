@@ -70,8 +70,8 @@ class Outcome(StrEnum):
 class Result:
     """A method at a point. Figures are the judge's; all None where there is no plan.
 
-    `blocking_seconds`: the same plan's where no transfer runs beside compute. `bound_joules`: proven
-    by the planner for schedules of `bound_holds_for`. `given_seconds`: what the planner might take,
+    `blocking_seconds`: the same plan's where no transfer runs beside compute. `bound_joules`,
+    or `bound_seconds` of a plan for time: proven by the planner for schedules of `bound_holds_for`. `given_seconds`: what the planner might take,
     `planner_seconds` what it took. `found_by`: which part of it found the plan. `said`: why there is
     no plan.
     """
@@ -92,6 +92,7 @@ class Result:
     recomputed_ops: int | None = None
     transfers: int | None = None
     bound_joules: float | None = None
+    bound_seconds: float | None = None
     bound_holds_for: str | None = None
     found_by: str | None = None
     said: str | None = None

@@ -34,7 +34,7 @@ from poet_core.devices import load_device
 from poet_core.errors import BudgetError, PlanError, PoetError
 from poet_core.graph import TrainingGraph
 from poet_core.graph_document import graph_sha256
-from poet_core.plan import Plan, Problem, Schedule
+from poet_core.plan import Objective, Plan, Problem, Schedule
 from poet_core.problem import make_problem
 from poet_core.simulate import Judgement, simulate
 from poet_solvers.published_graph import PublishedGraph
@@ -237,6 +237,7 @@ def _judged(result: Result, problem: Problem, schedule: Schedule, plan: Plan | N
     blocking = replace(problem.budget, overlap=False, step_seconds=None)
     alone = simulate(problem.graph, problem.costs, blocking, schedule, problem.allowed)
     bound = None if plan is None else plan.bound
+    for_energy = plan is None or plan.objective is Objective.ENERGY
     return replace(
         result,
         energy_joules=judged.energy_joules,
@@ -247,7 +248,8 @@ def _judged(result: Result, problem: Problem, schedule: Schedule, plan: Plan | N
         flash_peak_bytes=judged.flash_peak_bytes,
         recomputed_ops=judged.compute_runs - len(problem.graph.ops),
         transfers=judged.transfer_count,
-        bound_joules=None if bound is None else bound.value,
+        bound_joules=bound.value if bound is not None and for_energy else None,
+        bound_seconds=bound.value if bound is not None and not for_energy else None,
         bound_holds_for=None if bound is None else str(bound.holds_for),
         found_by=None if plan is None else plan.planned_by.formulation,
     )
