@@ -45,7 +45,7 @@ KEEP_EVERYTHING = "keep everything"
 # Ours gets all of a point's seconds, each of the others this share.
 _SHARE = 0.5
 # Where neither plan nor bound gets better for this share of the seconds, more would rarely help.
-_PATIENCE_SHARE = 0.4
+_PATIENCE_SHARE = 0.5
 _THREADS = 2
 
 

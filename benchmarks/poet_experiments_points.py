@@ -185,7 +185,7 @@ DEVICES = (
 
 FLOOR, DEVICE = "floor", "device"
 
-_FULL = ("100", "80", "60", "40", "30", "20", "10", "floor+10%", "floor+2%", FLOOR, DEVICE)
+_FULL = ("100", "80", "60", "40", "30", "20", "10", "floor+2%", FLOOR, DEVICE)
 _ELSEWHERE = ("60", "30", "20", "floor+2%", DEVICE)
 
 
