@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from benchmarks.planner_store import REPOSITORY
 from benchmarks.poet_experiments_networks import IN_PARTS, NETWORKS, graphs_version
-from benchmarks.poet_experiments_points import DEVICES, Method, Scope, Series
+from benchmarks.poet_experiments_points import DEVICES, Method, Scope, Series, labels_of
 from benchmarks.poet_experiments_run import PUBLISHED_PREFIX
 from benchmarks.published_optima import load_graph
 
@@ -164,11 +164,13 @@ def version_of(unit: Unit, methods: Iterable[Method]) -> str:
     sources = set(_FACTS_SOURCES)
     for method in members(methods, unit.work, unit.series):
         sources.update(method.sources)
+    beside = " ".join(labels_of(unit.series))
     if unit.series.scope is Scope.PUBLISHED:
         sources.update(_PUBLISHED_SOURCES)
-        return _digest(tuple(sorted(sources)), "")
-    sources.add(f"device_profiles/{unit.series.device}.toml")
-    return _digest(tuple(sorted(sources)), graphs_version())
+    else:
+        sources.add(f"device_profiles/{unit.series.device}.toml")
+        beside += f" {graphs_version()}"
+    return _digest(tuple(sorted(sources)), beside)
 
 
 @lru_cache(maxsize=64)
