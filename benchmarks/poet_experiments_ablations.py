@@ -23,7 +23,7 @@ _STATE = ("parameter", "buffer", "optimizer_state")
 
 
 def without_table(grid: Grid) -> str:
-    """Cut at one percent more energy, least RAM at any price, extra energy where both have a plan."""
+    """Cut at one percent more energy, cut at any price, extra energy where both have a plan."""
     rows = []
     for series in grid.series:
         if series.device != HEADLINE_DEVICE or series.scope is Scope.PUBLISHED:
@@ -39,7 +39,7 @@ def _cell(grid: Grid, series: Series, method: str) -> str:
     if least is None:
         return "no plan at any budget"
     more = "" if method == OURS else f"; {_more(grid, series, method)}"
-    return f"{_cut(cheap)}; {100 * (1 - least.cut):.1f}%{more}"
+    return f"{_cut(cheap)}; {_cut(least)}{more}"
 
 
 def _more(grid: Grid, series: Series, method: str) -> str:

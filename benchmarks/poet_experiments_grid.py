@@ -57,13 +57,13 @@ class Grid:
             if result.energy_joules is not None:
                 self._plans.setdefault((result.series, result.method), []).append(result)
 
-    def networks(self, scope: Scope) -> list[str]:
-        """Those of a scope, in the order of the run, each once."""
-        return list(dict.fromkeys(one.network for one in self.series if one.scope is scope))
+    def networks(self, *scopes: Scope) -> list[str]:
+        """Those of some scopes, in the order of the run, each once."""
+        return list(dict.fromkeys(one.network for one in self.series if one.scope in scopes))
 
-    def devices(self, scope: Scope) -> list[str]:
-        """Those of a scope, in their usual order."""
-        here = {one.device for one in self.series if one.scope is scope}
+    def devices(self, *scopes: Scope) -> list[str]:
+        """Those of some scopes, in their usual order."""
+        here = {one.device for one in self.series if one.scope in scopes}
         return [device for device in DEVICES if device in here]
 
     def whole(self) -> list[Series]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from benchmarks.planner_tables import percent, table
 from benchmarks.poet_experiments_grid import (
@@ -158,9 +158,9 @@ def _least(grid: Grid, found: Best | None) -> str:
 def training_tables(grid: Grid) -> str:
     """For each device: every network with the RAM that the device has."""
     parts = []
-    for device in grid.devices(Scope.SGD):
+    for device in grid.devices(*_WHOLE_STEPS):
         rows = []
-        for network in grid.networks(Scope.SGD):
+        for network in grid.networks(*_WHOLE_STEPS):
             if not network.endswith(IN_PARTS):
                 cells = [_trains(grid, network, scope, device) for scope in _WHOLE_STEPS]
                 rows.append((network, *cells))
@@ -191,7 +191,7 @@ def _missing(facts: Facts, found: Result) -> str:
         )
     said = (
         f"no: {facts.floor_op} alone takes {format_bytes(facts.floor_bytes)}, "
-        f"{facts.floor_bytes / ram:.3g} times the RAM"
+        f"{_times(facts.floor_bytes / ram)} the RAM"
     )
     if facts.split_floor_bytes is None or facts.split_floor_bytes >= facts.floor_bytes:
         return f"{said}; splitting ops as we can brings nothing"
@@ -199,6 +199,10 @@ def _missing(facts: Facts, found: Result) -> str:
     if facts.split_floor_bytes <= ram:
         return f"{said}; with large ops in parts {parts}: it would fit"
     return f"{said}; with large ops in parts still {parts} ({facts.split_floor_op})"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f} times" if ratio >= 10 else f"{ratio:.2g} times"
 
 
 # -- POET's lists -----------------------------------------------------------------------------
@@ -240,9 +244,3 @@ def _range(values: Iterable[float]) -> str:
     known = sorted(values)
     low, high = (f"{value:+.2g}%" if abs(value) > 1e-6 else "0" for value in (known[0], known[-1]))
     return low if low == high else f"{low} to {high}"
-
-
-def command_rows(grid: Grid) -> Iterator[tuple[str, str]]:
-    """The command that measures a row again, for each series."""
-    for series in grid.series:
-        yield series.title, f'python -m benchmarks.poet_experiments --only "{series.title}"'
