@@ -1,6 +1,7 @@
 """Energy against RAM as in POET's figures: small pictures, a row a network and a column a scope.
 
-x   the plan's peak in percent of keep-everything's, logarithmic, ample on the left; grey: below the floor
+x   the plan's peak in percent of keep-everything's, logarithmic, ample on the left, each panel to the
+    next mark below its floor; grey: below the floor
 y   extra energy in percent, logarithmic; 0.001% and less is drawn at the bottom; dashed: one percent
 
 Invariant: a line joins only plans of one method; where a method has no plan, it has no point.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from benchmarks import poet_experiments_baselines as baselines
@@ -34,7 +36,6 @@ COLOURS = {
 _ACROSS, _WIDTH, _HEIGHT, _HEAD = 3, 300, 190, 70
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 10, 26, 28
 _LEAST_ENERGY, _MOST_ENERGY = 1e-3, 300.0
-_LEAST_RAM, _MOST_RAM = 1.0, 100.0
 _SHARES = (100, 50, 20, 10, 5, 2, 1)
 _LEVELS = ((1e-3, "0"), (1e-2, "0.01"), (0.1, "0.1"), (1, "1"), (10, "10"), (100, "100"))
 _SCOPES = (Scope.ACTIVATIONS, Scope.SGD, Scope.ADAM)
@@ -69,7 +70,7 @@ def _picture(grid: Grid, title: str, panels: Sequence[Series]) -> str:
         f"<title>{escape(title)}</title>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
         f'<text x="12" y="18" font-size="14" fill="#222">{escape(title)}</text>',
-        *_legend(width),
+        *_legend(grid, panels, width),
     ]
     for number, series in enumerate(panels):
         if series not in grid.facts:
@@ -80,9 +81,11 @@ def _picture(grid: Grid, title: str, panels: Sequence[Series]) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _legend(width: int) -> Iterator[str]:
+def _legend(grid: Grid, panels: Sequence[Series], width: int) -> Iterator[str]:
     x, y = 12, 38
     for name, colour in COLOURS.items():
+        if not any(grid.plans(series, name) for series in panels):
+            continue
         wide = round(30 + 5.4 * len(name))
         if x + wide > width:
             x, y = 12, y + 16
@@ -95,20 +98,34 @@ def _legend(width: int) -> Iterator[str]:
 
 def _panel(grid: Grid, series: Series) -> Iterator[str]:
     facts = grid.facts[series]
+    floor_percent = 100 * facts.floor_bytes / facts.keep_bytes
+    across = _Across(next((s for s in _SHARES if s < 0.9 * floor_percent), _SHARES[-1]))
     scope = "" if series.scope is Scope.PUBLISHED else f", {series.scope}"
-    yield from _axes(f"{series.network}{scope}", 100 * facts.floor_bytes / facts.keep_bytes)
+    yield from _axes(f"{series.network}{scope}", floor_percent, across)
     for method, colour in COLOURS.items():
         pairs = [
-            (100 * plan.peak_bytes / facts.keep_bytes, grid.extra_energy(plan))
+            (across.x(100 * plan.peak_bytes / facts.keep_bytes), _y(grid.extra_energy(plan)))
             for plan in grid.plans(series, method)
             if plan.peak_bytes is not None
         ]
-        yield from _curve(pairs, colour, thick=method == OURS)
+        yield from _curve(sorted(pairs), colour, thick=method == OURS)
 
 
-def _axes(name: str, floor_percent: float) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Across:
+    """A panel's axis of RAM, from keep-everything's peak to `least_percent` of it."""
+
+    least_percent: float
+
+    def x(self, ram_percent: float) -> float:
+        held = min(max(ram_percent, self.least_percent), 100.0)
+        share = math.log(100.0 / held) / math.log(100.0 / self.least_percent)
+        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+
+
+def _axes(name: str, floor_percent: float, across: _Across) -> Iterator[str]:
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    x = _x(floor_percent)
+    x = across.x(floor_percent)
     yield f'<text x="{_LEFT}" y="16" font-size="12" fill="#222">{escape(name)}</text>'
     yield (
         f'<rect x="{x:.1f}" y="{_TOP}" width="{max(0.0, right - x):.1f}" '
@@ -122,16 +139,11 @@ def _axes(name: str, floor_percent: float) -> Iterator[str]:
             f'<text x="{_LEFT - 4}" y="{y + 3:.1f}" text-anchor="end" fill="#555">{label}%</text>'
         )
     for share in _SHARES:
-        yield (
-            f'<text x="{_x(share):.1f}" y="{bottom + 13}" text-anchor="middle" '
-            f'fill="#555">{share}%</text>'
-        )
-
-
-def _x(ram_percent: float) -> float:
-    held = min(max(ram_percent, _LEAST_RAM), _MOST_RAM)
-    share = math.log(_MOST_RAM / held) / math.log(_MOST_RAM / _LEAST_RAM)
-    return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+        if share >= across.least_percent:
+            yield (
+                f'<text x="{across.x(share):.1f}" y="{bottom + 13}" text-anchor="middle" '
+                f'fill="#555">{share}%</text>'
+            )
 
 
 def _y(extra_percent: float) -> float:
@@ -140,12 +152,8 @@ def _y(extra_percent: float) -> float:
     return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _curve(pairs: Sequence[tuple[float, float]], colour: str, *, thick: bool) -> Iterator[str]:
+def _curve(places: Sequence[tuple[float, float]], colour: str, *, thick: bool) -> Iterator[str]:
     """Points joined from ample to tight."""
-    places = [
-        (_x(ram), _y(extra))
-        for ram, extra in sorted(pairs, key=lambda pair: (-pair[0], pair[1]))
-    ]  # fmt: skip
     if not places:
         return
     path = "L".join(f"{x:.1f},{y:.1f}" for x, y in places)
