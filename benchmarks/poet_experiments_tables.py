@@ -26,7 +26,7 @@ from benchmarks.poet_experiments_points import (
 from poet_core.units import format_bytes, format_seconds
 
 _NONE = "\u2013"
-_WHOLE_STEPS = (Scope.SGD, Scope.ADAM)
+_TRACED = (Scope.ACTIVATIONS, Scope.SGD, Scope.ADAM)
 _TARGET_CUT = 0.80
 
 
@@ -86,7 +86,7 @@ def verdict(grid: Grid, series: Series) -> str:
 def cut_tables(grid: Grid, ask: Callable[[Series, tuple[str, ...]], Best | None]) -> str:
     """A table a scope; networks down, devices across; ours and the best of the others."""
     parts = []
-    for scope in (Scope.ACTIVATIONS, Scope.SGD, Scope.ADAM):
+    for scope in _TRACED:
         devices, rows = grid.devices(scope), []
         for network in grid.networks(scope):
             cells = []
@@ -158,15 +158,17 @@ def _least(grid: Grid, found: Best | None) -> str:
 def training_tables(grid: Grid) -> str:
     """For each device: every network with the RAM that the device has."""
     parts = []
-    for device in grid.devices(*_WHOLE_STEPS):
+    for device in grid.devices(*_TRACED):
         rows = []
-        for network in grid.networks(*_WHOLE_STEPS):
+        for network in grid.networks(*_TRACED):
             if not network.endswith(IN_PARTS):
-                cells = [_trains(grid, network, scope, device) for scope in _WHOLE_STEPS]
+                cells = [_trains(grid, network, scope, device) for scope in _TRACED]
                 rows.append((network, *cells))
         ram = next(f.device_ram_bytes for s, f in grid.facts.items() if s.device == device)
         title = f"### {device}, {format_bytes(ram or 0)} of RAM\n\n"
-        parts.append(title + table(("network", "SGD with momentum", "Adam"), rows))
+        parts.append(
+            title + table(("network", "activations only", "SGD with momentum", "Adam"), rows)
+        )
     return "\n\n".join(parts)
 
 
