@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -127,23 +127,30 @@ def _series(document: dict[str, Any]) -> Series:
 # -- the whole, for tables and plots ------------------------------------------------------------
 
 
+_CLOCKS = ("planner_seconds", "given_seconds")
+_COLUMNS = tuple(one.name for one in fields(Result) if one.name != "series")
+# Enough to tell equal costs from different ones; joules and seconds are sums of floats.
+_DIGITS = 12
+_SAID_LENGTH = 60
+
+
 def write_results(
     path: Path, about: dict[str, Any], facts: Iterable[Facts], results: Iterable[Result]
 ) -> None:
-    """Everything in one file, a line a series' worth of words: small enough to be kept with sources."""
+    """Everything in one file, a line a series: small enough to be kept with the sources."""
     grouped: dict[Series, list[Result]] = {}
     for result in results:
         grouped.setdefault(result.series, []).append(result)
-    rows = [
-        {
-            "facts": _document(one),
-            "results": [_short(result) for result in grouped.get(one.series, ())],
-        }
+    lines = ",\n".join(
+        json.dumps(
+            {"facts": _document(one), "results": [_row(r) for r in grouped.get(one.series, ())]},
+            separators=(",", ":"),
+        )
         for one in facts
-    ]
-    lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f'{{"about":{json.dumps(about)},\n"series":[\n{lines}\n]}}\n', encoding="utf-8")
+    head = f'{{"about":{json.dumps(about)},\n"columns":{json.dumps(_COLUMNS)},\n'
+    path.write_text(f'{head}"series":[\n{lines}\n]}}\n', encoding="utf-8")
 
 
 def read_results(path: Path) -> tuple[dict[str, Any], tuple[Facts, ...], tuple[Result, ...]]:
@@ -151,18 +158,20 @@ def read_results(path: Path) -> tuple[dict[str, Any], tuple[Facts, ...], tuple[R
     document = json.loads(path.read_text(encoding="utf-8"))
     facts = tuple(read_facts(row["facts"]) for row in document["series"])
     results = tuple(
-        read_result({**result, "series": row["facts"]["series"]})
+        read_result(
+            {"series": row["facts"]["series"]} | dict(zip(document["columns"], values, strict=True))
+        )
         for row in document["series"]
-        for result in row["results"]
+        for values in row["results"]
     )
     return document["about"], facts, results
 
 
-def _short(result: Result) -> dict[str, Any]:
-    """Without its series, which stands beside it."""
-    document = _document(result)
-    del document["series"]
-    return {
-        name: round(value, 3) if name in ("planner_seconds", "given_seconds") else value
-        for name, value in document.items()
-    }
+def _row(result: Result) -> list[Any]:
+    return [_shortened(name, getattr(result, name)) for name in _COLUMNS]
+
+
+def _shortened(name: str, value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 3) if name in _CLOCKS else float(f"{value:.{_DIGITS}g}")
+    return value[:_SAID_LENGTH] if name == "said" and value else value

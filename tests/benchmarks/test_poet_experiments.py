@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from benchmarks.poet_experiments_points import (
 from benchmarks.poet_experiments_pool import METHODS, crowding
 from benchmarks.poet_experiments_report import faults
 from benchmarks.poet_experiments_run import facts_of, points_of, run_group
+from benchmarks.poet_experiments_store import read_results
 from benchmarks.poet_experiments_units import (
     FACTS,
     Unit,
@@ -278,9 +278,10 @@ def test_a_run_keeps_its_results_and_the_next_one_has_nothing_to_do(
     assert poet_experiments.main(command(tmp_path, *small)) == 0
     assert "ours: poet/linear-a72" in capsys.readouterr().err
     kept = (tmp_path / "lines.jsonl").read_bytes()
-    written = json.loads((tmp_path / "poet-experiments-only.json").read_text(encoding="utf-8"))
-    assert written["about"]["not_done"] == []
-    methods = {one["method"] for one in written["series"][0]["results"]}
+    about, facts, results = read_results(tmp_path / "poet-experiments-only.json")
+    assert about["not_done"] == []
+    assert [one.series.network for one in facts] == ["poet/linear-a72"]
+    methods = {one.method for one in results}
     assert {OURS, PAGE_ONLY, REMAT_ONLY, KEEP_EVERYTHING, "Capuchin"} <= methods
 
     assert poet_experiments.main(command(tmp_path, *small)) == 0
