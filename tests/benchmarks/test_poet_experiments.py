@@ -266,40 +266,48 @@ def test_a_crowded_machine_gets_at_most_four_times_the_seconds() -> None:
 # -- the command --------------------------------------------------------------------------------
 
 
-def command(folder: Path, *more: str) -> list[str]:
+def command(folder: Path, only: str, *more: str) -> list[str]:
     lines = folder / "lines.jsonl"
-    return ["--only", ONLY, "--lines", str(lines), "--results", str(folder), *more]
+    return ["--only", only, "--lines", str(lines), "--results", str(folder), *more]
 
 
 def test_a_run_keeps_its_results_and_the_next_one_has_nothing_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = ("--jobs", "1", "--seconds", "0.6")
-    assert poet_experiments.main(command(tmp_path, *small)) == 0
-    assert "ours: poet/linear-a72" in capsys.readouterr().err
+    only = f"{KEEP_EVERYTHING}: poet/{ONLY}"
+    assert poet_experiments.main(command(tmp_path, only, "--jobs", "1")) == 0
+    assert only in capsys.readouterr().err
     kept = (tmp_path / "lines.jsonl").read_bytes()
     about, facts, results = read_results(tmp_path / "poet-experiments-only.json")
     assert about["not_done"] == []
     assert [one.series.network for one in facts] == ["poet/linear-a72"]
-    methods = {one.method for one in results}
-    assert {OURS, PAGE_ONLY, REMAT_ONLY, KEEP_EVERYTHING, "Capuchin"} <= methods
+    assert {one.method for one in results} == {KEEP_EVERYTHING}
+    assert {one.outcome for one in results} == {Outcome.PLANNED, Outcome.IMPOSSIBLE}
 
-    assert poet_experiments.main(command(tmp_path, *small)) == 0
-    assert "ours: poet/linear-a72" not in capsys.readouterr().err
+    assert poet_experiments.main(command(tmp_path, only)) == 0
+    assert only not in capsys.readouterr().err
     assert (tmp_path / "lines.jsonl").read_bytes() == kept
 
+    assert poet_experiments.main(command(tmp_path, only, "--list")) == 0
+    assert f"done  {only}" in capsys.readouterr().out
+
     (tmp_path / "lines.jsonl").unlink()
-    assert poet_experiments.main(command(tmp_path, "--plot-only")) == 0
+    assert poet_experiments.main(command(tmp_path, only, "--plot-only")) == 0
     assert not (tmp_path / "lines.jsonl").exists()
 
-    assert poet_experiments.main(command(tmp_path, "--list")) == 0
-    assert "ours: poet/linear-a72" in capsys.readouterr().out
+
+def test_what_is_not_done_is_named_and_the_status_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    only = f"{OURS}: poet/{ONLY}"
+    assert poet_experiments.main(command(tmp_path, only, "--minutes", "0")) == 1
+    assert f"not done: {only}" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as on POSIX systems")
 def test_a_run_that_is_interrupted_ends_with_its_children_and_continues(tmp_path: Path) -> None:
     asked = [sys.executable, "-m", "benchmarks.poet_experiments"]
-    asked += command(tmp_path, "--jobs", "1", "--seconds", "300")
+    asked += command(tmp_path, ONLY, "--jobs", "1", "--seconds", "300")
     run = subprocess.Popen(asked, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True)
     assert run.stderr is not None
     try:
