@@ -92,7 +92,7 @@ def scope_table(grid: Grid) -> str:
             continue
         facts, planned = grid.facts[series], grid.cheap(of_paper, MINE)
         state = sum(facts.bytes_by_role.get(role, 0) for role in _STATE)
-        alone = None if planned is None else state + planned.peak_bytes
+        alone = None if planned is None else state + planned.ram_bytes
         rows.append(
             (
                 series.network, str(series.scope), format_bytes(facts.keep_bytes),

@@ -1,7 +1,9 @@
 """Stored results of POET's experiments as a grid that can be asked: who saves how much at what price.
 
-A *cut* is the share of keep-everything's peak that a plan does without, by the judge's peak, not by the
-budget. Invariant: only plans that the judge accepted count, and nothing is computed that is not stored.
+A *cut* is the share of keep-everything's peak by which the least budget lies below it at which a method
+has a plan at a price. By the budget and not by the plan's own peak, because every method is asked at the
+same budgets and a plan may use all that it is given. Invariant: only plans that the judge accepted
+count, and nothing is computed that is not stored.
 """
 
 from __future__ import annotations
@@ -32,16 +34,12 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Best:
-    """The plan of least peak among those asked for. `cut`: of keep-everything's peak, 0 to 1."""
+    """The plan at the least budget among those asked for. `ram_bytes`: that budget, at most
+    keep-everything's peak; `cut`: of that peak, 0 to 1."""
 
     result: Result
+    ram_bytes: int
     cut: float
-
-    @property
-    def peak_bytes(self) -> int:
-        """The judge's."""
-        assert self.result.peak_bytes is not None
-        return self.result.peak_bytes
 
 
 class Grid:
@@ -103,7 +101,7 @@ class Grid:
         time_ratio: float | None = None,
         overlap: bool = True,
     ) -> Best | None:
-        """The least peak at no more than so much energy and time; None where no plan is."""
+        """The least budget with a plan of no more than so much energy and time; None where none is."""
         facts, found = self.facts[series], list[Result]()
         for method in methods:
             for plan in self._plans.get((series, method), ()):
@@ -116,16 +114,16 @@ class Grid:
                     found.append(plan)
         if not found:
             return None
-        least = min(found, key=lambda one: (one.peak_bytes, one.energy_joules))
-        assert least.peak_bytes is not None
-        return Best(result=least, cut=1 - least.peak_bytes / facts.keep_bytes)
+        least = min(found, key=lambda one: (one.ram_bytes, one.energy_joules))
+        ram_bytes = min(least.ram_bytes, facts.keep_bytes)
+        return Best(result=least, ram_bytes=ram_bytes, cut=1 - ram_bytes / facts.keep_bytes)
 
     def cheap(self, series: Series, methods: Sequence[str]) -> Best | None:
-        """The least peak at one percent more energy."""
+        """The least budget at one percent more energy."""
         return self.best(series, methods, energy_ratio=ENERGY_RATIO)
 
     def quick(self, series: Series, methods: Sequence[str], *, overlap: bool = True) -> Best | None:
-        """The least peak at a tenth more time."""
+        """The least budget at a tenth more time."""
         return self.best(series, methods, time_ratio=TIME_RATIO, overlap=overlap)
 
     def proven_bytes(self, series: Series, energy_ratio: float) -> int:

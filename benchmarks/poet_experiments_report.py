@@ -160,8 +160,8 @@ def fault_list(wrong: Sequence[Fault]) -> str:
 
 _TRACED = (Scope.ACTIVATIONS, Scope.SGD, Scope.ADAM)
 _CUTS = (
-    "**Ours** (the best of the other methods), in percent of keep-everything's peak; a dash: no plan "
-    "at that price. A network's name says its pixels a side or its tokens and its batch, and ends in -split "
+    "**Ours** (the best of the other methods): the least budget asked at which there is a plan at that "
+    "price, in percent below keep-everything's peak; a dash: none. A network's name says its pixels a side or its tokens and its batch, and ends in -split "
     "where large ops are in parts.\n\n"
 )
 _TIMES = (

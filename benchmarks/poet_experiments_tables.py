@@ -48,7 +48,7 @@ def acceptance_table(grid: Grid) -> str:
         rows.append(
             (
                 series.network, str(series.scope), format_bytes(facts.keep_bytes),
-                _NONE if found is None else format_bytes(found.peak_bytes), _cut(found),
+                _NONE if found is None else format_bytes(found.ram_bytes), _cut(found),
                 _share(1 - facts.floor_bytes / facts.keep_bytes), verdict(grid, series),
             )
         )  # fmt: skip
@@ -71,12 +71,12 @@ def verdict(grid: Grid, series: Series) -> str:
         return "not met: no plan"
     if found.cut >= _TARGET_CUT:
         return "met"
-    if found.peak_bytes <= facts.floor_bytes:
+    if found.ram_bytes <= facts.floor_bytes:
         return "met: the floor"
     proven = grid.proven_bytes(series, ENERGY_RATIO)
-    if found.result.ram_bytes <= proven * 1.02:
+    if found.ram_bytes <= proven * 1.02:
         return "met: less is proven impossible (within 2%)"
-    over = 100 * (found.peak_bytes / facts.floor_bytes - 1)
+    over = 100 * (found.ram_bytes / facts.floor_bytes - 1)
     return f"not met: {over:.3g}% above the floor"
 
 
@@ -148,7 +148,7 @@ def _least(grid: Grid, found: Best | None) -> str:
     if found is None:
         return _NONE
     floor = grid.facts[found.result.series].floor_bytes
-    where = "the floor" if found.peak_bytes <= floor else format_bytes(found.peak_bytes)
+    where = "the floor" if found.ram_bytes <= floor else format_bytes(found.ram_bytes)
     return f"{where} (+{percent(max(0.0, grid.extra_energy(found.result)))}%)"
 
 

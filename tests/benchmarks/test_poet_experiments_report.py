@@ -102,7 +102,7 @@ RESULTS = (
     plan(ACTIVATIONS, baselines.CAPUCHIN, 350, 100.8, 12.0),
     plan(ACTIVATIONS, baselines.SQRT, 350, 110.0, 11.0),
     nothing(ACTIVATIONS, baselines.SQRT, 140),
-    plan(ADAM, OURS, 150, 100.2, label=DEVICE),
+    plan(ADAM, OURS, 150, 100.2, label=DEVICE, peak_bytes=149),
     nothing(SMALL, OURS, 32, label=DEVICE),
     plan(LIST, OURS, 200, 101.0),
     plan(LIST, POETS_OPTIMUM, 200, 101.0),
@@ -123,10 +123,21 @@ def test_a_cut_is_of_keep_everythings_peak_at_no_more_than_the_price(grid: Grid)
     assert grid.cheap(ACTIVATIONS, (baselines.SQRT,)) is None
     quick = grid.quick(ACTIVATIONS, (OURS,))
     assert quick is not None
-    assert quick.peak_bytes == 140
+    assert quick.ram_bytes == 140
     blocking = grid.quick(ACTIVATIONS, (OURS,), overlap=False)
     assert blocking is not None
-    assert blocking.peak_bytes == 700
+    assert blocking.ram_bytes == 700
+
+
+def test_a_cut_is_by_the_budget_and_never_below_nothing() -> None:
+    # A thrifty plan at a loose budget is no cut beside plans that use what they are given.
+    thrifty = plan(ADAM, baselines.CAPUCHIN, 400, 100.1, peak_bytes=150)
+    ample = plan(ADAM, OURS, 10**6, 100.0, label=DEVICE, peak_bytes=1000)
+    grid = Grid([facts(ADAM)], [thrifty, ample])
+    found, kept = grid.cheap(ADAM, (baselines.CAPUCHIN,)), grid.cheap(ADAM, (OURS,))
+    assert found is not None
+    assert kept is not None
+    assert [found.cut, kept.cut] == pytest.approx([0.6, 0.0])
 
 
 def test_cuts_stand_beside_the_best_of_the_others(grid: Grid) -> None:
