@@ -18,6 +18,7 @@ problem asked; a method that cannot express a problem raises PlanningError `not_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,6 +40,8 @@ from poet_solvers.occurrences import Sequence, sequence_schedule, step_model
 SQRT, GRIEWANK, BLOCKS = "sqrt(n) checkpointing", "Griewank checkpointing", "torch checkpoint"
 PARTITIONER, PAGE_EVERYTHING, CAPUCHIN = "torch partitioner", "page everything", "Capuchin"
 
+_AMPLE_BYTES = 2**62
+
 Run = Callable[[Problem, float, PointContext], Schedule | None]
 
 
@@ -53,16 +56,27 @@ def recomputing(name: str) -> Run:
     return run
 
 
-def page_everything(problem: Problem, _seconds: float, _context: PointContext) -> Schedule | None:
-    """Everything to flash, in the mildest way that fits."""
+def page_everything(problem: Problem, _seconds: float, context: PointContext) -> Schedule | None:
+    """Everything to flash, in the cheapest way that fits."""
     if not problem.allowed.page:
         raise _not_applicable("The problem allows no paging.")
+    if PAGE_EVERYTHING not in context.shared:
+        context.shared[PAGE_EVERYTHING] = _paged(problem)
+    ways: list[Schedule] = context.shared[PAGE_EVERYTHING]
+    return next((way for way in ways if judged_cost(problem, way) is not None), None)
+
+
+def _paged(problem: Problem) -> list[Schedule]:
+    """Every way to page, the cheapest first: what one costs does not depend on the budget."""
     model = step_model(problem)
-    schedules = (
+    schedules = [
         sequence_schedule(model, sequence)
         for sequence in paged_sequences(model, _passes(problem.graph))
-    )
-    return _best(problem, schedules)
+    ]
+    ample = replace(problem, budget=replace(problem.budget, ram_bytes=_AMPLE_BYTES))
+    costs = [judged_cost(ample, schedule) for schedule in schedules]
+    accepted = [(cost, place) for place, cost in enumerate(costs) if cost is not None]
+    return [schedules[place] for _cost, place in sorted(accepted)]
 
 
 def capuchin(problem: Problem, _seconds: float, _context: PointContext) -> Schedule | None:
