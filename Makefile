@@ -17,7 +17,7 @@ BIN := .venv/bin
 PACKAGES := poet_core solvers poet_client poet_runtime projection_nets poet_service poet_cli device_profiles
 STAMP := .venv/.made-$(shell find $(PACKAGES) -name '*.py' 2>/dev/null | LC_ALL=C sort | cksum | cut -d ' ' -f 1)
 
-.PHONY: help demo test test-all lint format bench serve clean
+.PHONY: help demo test test-all lint format bench poet-experiments serve clean
 .PHONY: lint-rules lint-format lint-types lint-imports
 .DEFAULT_GOAL := help
 
@@ -28,6 +28,7 @@ help:
 	@echo "make lint      ruff, mypy and the import contracts"
 	@echo "make format    let ruff rewrite the files"
 	@echo "make bench     the measurements behind the claims (benchmarks/)"
+	@echo "make poet-experiments  POET's experiments, rerun: 45 minutes, continued where it stopped"
 	@echo "make serve     the planning service on http://127.0.0.1:8080"
 	@echo "make clean     remove what these commands made, .venv too"
 
@@ -62,6 +63,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks
+
+poet-experiments: $(STAMP)
+	@$(BIN)/python -m benchmarks.poet_experiments --jobs 2
 
 serve: $(STAMP)
 	@$(BIN)/poet serve

@@ -61,6 +61,10 @@ BENCHMARKS = {
         module="replay", minutes=45, arguments=(), long=True,
         shows="other ways to save memory, and ours at their peaks",
     ),
+    "poet-experiments": Benchmark(
+        module="poet_experiments", minutes=45, arguments=(), long=True,
+        shows="POET's experiments, rerun: networks, devices, budgets, methods",
+    ),
     "projection": Benchmark(
         module="projection", minutes=110, arguments=("--jobs", "2", "--threads", "1"), long=True,
         shows="ProjectionNet's and mentor-mentee's tables",

@@ -129,7 +129,7 @@ def checkpointed(passes: Passes) -> Iterator[Sequence]:
     seen: set[tuple[int, ...]] = set()
     count, segments = passes.forward_ops, 1
     while segments <= count:
-        for cuts in _ways_to_cut(passes, segments):
+        for cuts in cuts_of(passes, segments):
             if cuts not in seen:
                 seen.add(cuts)
                 yield _with_segments(passes, cuts)
@@ -138,7 +138,7 @@ def checkpointed(passes: Passes) -> Iterator[Sequence]:
         )
 
 
-def _ways_to_cut(passes: Passes, segments: int) -> Iterator[tuple[int, ...]]:
+def cuts_of(passes: Passes, segments: int) -> Iterator[tuple[int, ...]]:
     """Cut c: before forward op c. Cuts of equal weight, and the same moved to where little crosses."""
     count = passes.forward_ops
     reach = max(1, count // (2 * segments))
