@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from poet_cli.command_group import CommandGroup
 from poet_cli.files import write_file
 from poet_cli.options import json_option
 from poet_cli.output import print_json, print_table, safe
@@ -14,7 +15,8 @@ from poet_core.device import DeviceProfile
 
 
 @click.group(
-    epilog="Examples: poet devices list; poet devices show jetson-tx2; poet devices measure"
+    cls=CommandGroup,
+    epilog="Examples: poet devices list; poet devices show jetson-tx2; poet devices measure",
 )
 def devices() -> None:
     """The devices that plans can be made for."""

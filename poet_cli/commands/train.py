@@ -69,7 +69,7 @@ _SECONDS = 60.0
 @click.option("--small", is_flag=True, help="A demo of under a minute, with a cap of its own.")
 @json_option
 def train(step: str | None, as_json: bool, demo: str | None, **chosen: Any) -> None:
-    """Train some steps of FUNCTION's model on its own batch, inside the RAM of a plan.
+    """Train some steps inside the RAM of a plan: FUNCTION's model, on its own batch.
 
     Give a saved plan, or a device and a budget to plan now. The last steps run under PyTorch's
     profiler: the peak of tensor memory that it sees stands beside the planned one.
