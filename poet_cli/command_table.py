@@ -31,7 +31,10 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ),
     (
         "This machine, and devices",
-        (("devices", "The devices that plans can be made for."),),
+        (
+            ("devices", "The devices that plans can be made for."),
+            ("doctor", "Say what is installed here, what that costs, and how to mend it."),
+        ),
     ),
     (
         "A planning service",
