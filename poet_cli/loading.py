@@ -52,7 +52,7 @@ def load_step(name: str, *, batch_size: int | None = None) -> Step:
         raise
     except Exception as error:  # noqa: BLE001  The user's code may raise anything.
         _refuse_failure(f"{printable(name)}()", error)
-    return _checked(made, name)
+    return checked_step(made, name)
 
 
 def _factory(name: str) -> Callable[..., Any]:
@@ -119,7 +119,8 @@ def _size_name(factory: Callable[..., Any], name: str) -> str:
     )
 
 
-def _checked(made: Any, name: str) -> Step:
+def checked_step(made: Any, name: str) -> Step:
+    """`made` where it is what a step's function called `name` should return. Raises UsageError."""
     import torch
 
     if not isinstance(made, tuple) or len(made) != 4:
