@@ -34,6 +34,7 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("devices", "The devices that plans can be made for."),
             ("doctor", "Say what is installed here, what that costs, and how to mend it."),
+            ("completion", "Print the script that completes `poet` in your shell."),
         ),
     ),
     (

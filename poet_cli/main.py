@@ -77,7 +77,12 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit; or answer a shell that completes it."""
+    asked = os.environ.get("_POET_COMPLETE")
+    if asked:
+        from poet_cli.completion import answer
+
+        sys.exit(answer(cli, asked))
     given = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(run(given))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from poet_cli import completion
 from poet_cli.command_group import CommandGroup
 from poet_cli.files import write_file
 from poet_cli.options import json_option
@@ -54,7 +55,7 @@ def list_devices(as_json: bool) -> None:
 
 
 @devices.command("show", epilog="Example: poet devices show jetson-tx2")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.devices)
 @json_option
 def show_device(name: str, as_json: bool) -> None:
     """Every number of a device with its source; estimates are marked."""

@@ -10,7 +10,7 @@ import click
 
 from poet_cli.files import write_file
 from poet_cli.loading import load_step
-from poet_cli.options import json_option
+from poet_cli.options import json_option, step_argument
 from poet_cli.output import print_json, working
 from poet_core.units import parse_bytes
 
@@ -18,7 +18,7 @@ from poet_core.units import parse_bytes
 @click.command(
     epilog="Example: poet trace examples.mlp:step -o mlp.graph.json",
 )
-@click.argument("step", metavar="MODULE:FUNCTION")
+@step_argument
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("graph.json"), show_default=True,
     help="Where the graph goes; - is standard output.",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from poet_cli import completion
 from poet_cli.commands.trace import set_threads
 from poet_cli.files import load_plan
 from poet_cli.loading import load_step
@@ -47,7 +48,9 @@ _SECONDS = 60.0
     "  poet train --demo bert --cap 512MiB\n"
     "  poet train --demo bert --small",
 )
-@click.argument("step", metavar="[MODULE:FUNCTION]", required=False)
+@click.argument(
+    "step", metavar="[MODULE:FUNCTION]", required=False, shell_complete=completion.steps
+)
 @click.option(
     "--plan", "plan_file", type=click.Path(path_type=Path), metavar="FILE",
     help="A plan for exactly this step, from `poet plan`.",

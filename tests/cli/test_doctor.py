@@ -13,6 +13,7 @@ from poet_cli.doctor import installed, machine
 from poet_cli.doctor.findings import State, looked_at
 from poet_core.errors import ReplayError, UsageError
 from poet_solvers.backends import trial
+from poet_solvers.backends.result import SolveStatus
 from poet_solvers.backends.trial import Trial, try_backend
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,8 +102,14 @@ def test_a_solver_that_answers_wrongly_is_no_solver(monkeypatch):
     assert try_backend("highs").wrong == "It says 6.0 where 7.0 is right."
 
 
-def test_a_solver_whose_time_is_up_is_told():
-    assert try_backend("cbc", wall_seconds=1e-9).wrong
+def test_a_solver_whose_time_is_up_is_told(monkeypatch):
+    late = SimpleNamespace(
+        status=SolveStatus.NOT_FOUND, objective=None, message="time \x1b[2J", seconds=10.0
+    )
+    monkeypatch.setattr(trial, "solve_model", lambda *_, **__: late)
+    found = try_backend("highs")
+    assert found.wrong.startswith(SolveStatus.NOT_FOUND.sentence)
+    assert "\x1b" not in found.wrong
 
 
 def test_native_parts_that_are_not_there(monkeypatch):
