@@ -46,7 +46,7 @@ def show(graph: Path, plan: Path, html: Path | None, as_json: bool) -> None:
     judgement = verify(step, found)
     summary = summarize(step, found, judgement)
     peak = judgement.peak_instruction
-    at_peak = residents(step, found, peak)
+    at_peak = residents(step, found.budget, found.schedule, peak)
     where = describe_instruction(step, found, peak)
     if html is not None:
         from poet_cli.report import html_report

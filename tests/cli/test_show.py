@@ -60,7 +60,7 @@ def test_the_residents_add_up_to_the_judges_figure_at_every_instruction(graph):
     ):
         figures = [judgement.initial_bytes, *judgement.memory_bytes]
         sums = [
-            sum(item.size_bytes for item in residents(step, plan, position))
+            sum(item.size_bytes for item in residents(step, plan.budget, plan.schedule, position))
             for position in range(-1, len(figures) - 1)
         ]
         assert sums == figures
@@ -68,11 +68,11 @@ def test_the_residents_add_up_to_the_judges_figure_at_every_instruction(graph):
 
 def test_what_is_resident_is_named():
     step, plan, _ = eventful()
-    names = {item.name: item for item in residents(step, plan, 9)}
+    names = {item.name: item for item in residents(step, plan.budget, plan.schedule, 9)}
     assert set(names) == {"x", "mask", "loss", "loss (new copy)"}
     assert names["mask"].touched
     assert not names["x"].touched
-    second_run = {item.name for item in residents(step, plan, 5)}
+    second_run = {item.name for item in residents(step, plan.budget, plan.schedule, 5)}
     assert {"workspace of the op", "generator states"} <= second_run
 
 
