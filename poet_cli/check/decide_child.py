@@ -104,4 +104,7 @@ def _let_go(cancel: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    # As the module that the parent pickled the request of, and not as __main__.
+    from poet_cli.check.decide_child import main as _main
+
+    _main(sys.argv[1], int(sys.argv[2]))

@@ -87,8 +87,9 @@ class Recorder:
 
     def leave_out(self, folder: Path) -> None:
         """What is under `folder` is the caller's own business."""
-        both = {str(folder.absolute()), os.path.realpath(folder)}
-        self._left_out += tuple(part.rstrip(os.sep) + os.sep for part in both)
+        # One after the other: to find the real path is to ask about the folder.
+        self._left_out += (str(folder.absolute()).rstrip(os.sep) + os.sep,)
+        self._left_out += (os.path.realpath(folder).rstrip(os.sep) + os.sep,)
 
     def unsure(self, why: str) -> None:
         """Nothing of this trace can be kept; the first reason is told."""
@@ -150,7 +151,7 @@ class Recorder:
         path = os.path.join(folder, os.fsdecode(raw))  # noqa: PTH118  Plain strings: it is called often.
         # Behind a link to a folder, `..` is another folder than it looks.
         path = os.path.realpath(path) if ".." in path else os.path.normpath(path)
-        if self._installed.covers(path) or path.startswith(self._left_out):
+        if self._installed.covers(path) or f"{path}{os.sep}".startswith(self._left_out):
             return None
         return _source_of(path)
 

@@ -37,7 +37,7 @@ def main(request_file: str, leash: int) -> None:
     request = json.loads(Path(request_file).read_bytes())
     _limit(request["memory_bytes"])
     recorder = begin()  # from here on the user's code runs
-    recorder.leave_out(work)
+    recorder.leave_out(work.parent)  # the folder of the whole check, gone when it has ended
     try:
         graph = _traced(request)
     except BaseException as error:  # noqa: BLE001  SystemExit and all that a user's code may raise.
