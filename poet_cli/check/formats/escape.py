@@ -7,53 +7,79 @@ link, no mention, no command of a CI system.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from poet_core.text import printable
 
-# ASCII punctuation that starts something in GitHub's Markdown, HTML included.
-_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>()#+!|~$&^=-]")
-# What GitHub turns into links by itself, and what calls people: kept apart by an empty comment
-# would be HTML; a zero-width joiner is no visible change and breaks the word.
-_AUTOLINKED = re.compile(r"@|://|(?<=www)\.|:(?=\S)")
 # XML 1.0, section 2.2: what may stand in a document at all.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_WORD_JOINER = "\u2060"
+# What GitHub's runner takes for a command wherever a step prints it: `::name ...` at the begin of a
+# line, and the older `##[name]` anywhere.
+_COMMAND = re.compile(r"^([ \t]*):(?=:)|#(?=#\[)", re.MULTILINE)
 
 
 def line(text: object, limit: int = 400) -> str:
-    """On one line, without control and format characters: terminals, SARIF."""
+    """On one line, without control and format characters."""
     return printable(str(text), limit)
 
 
+def lines(text: object, limit: int = 2_000) -> str:
+    """As `line`, with the line breaks left."""
+    return "\n".join(printable(part, limit) for part in str(text).split("\n"))
+
+
+def no_commands(text: str) -> str:
+    """A whole output without what a CI's runner would carry out."""
+    return _COMMAND.sub(lambda found: f"{found[0]} ", text)
+
+
 def markdown(text: object, limit: int = 200) -> str:
-    """As plain text inside of a sentence or of a table's cell."""
-    shown = _MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", printable(str(text), limit))
-    return _AUTOLINKED.sub(lambda found: f"&#{ord(found[0][0])};{found[0][1:]}", shown)
+    """For a sentence or a table's cell: as code, in which GitHub links nothing and calls nobody.
+
+    Every punctuation mark is a character reference, so that nothing ends the code or the cell."""
+    shown = printable(str(text), limit)
+    if not shown.strip():
+        return ""
+    escaped = "".join(
+        f"&#{ord(character)};" if character.isascii() and not character.isalnum() else character
+        for character in shown
+    )
+    return f"<code>{escaped.replace('&#32;', ' ')}</code>"
+
+
+def markdown_block(sentences: Iterable[object], limit: int = 1_000) -> str:
+    """Lines as they are, in a fence that none of them ends."""
+    shown = [printable(str(sentence), limit) for sentence in sentences]
+    runs = (len(run) for sentence in shown for run in re.findall("`+", sentence))
+    fence = "`" * max(3, 1 + max(runs, default=0))
+    return "\n".join([f"{fence}text", *shown, fence])
 
 
 def xml(text: object, limit: int = 2_000) -> str:
     """For an XML writer that quotes markup: without what no XML can hold; lines are kept."""
-    lines = (printable(part, limit) for part in str(text).split("\n"))
-    return _NOT_XML.sub("\ufffd", "\n".join(lines))
+    return _NOT_XML.sub("\ufffd", lines(text, limit))
+
+
+def sarif(text: object, limit: int = 2_000) -> str:
+    """A plain text message: no embedded link, no placeholder (SARIF 2.1.0, 3.11.5 and 3.11.6)."""
+    shown = re.sub(r"([\\\[\]])", r"\\\1", lines(text, limit))
+    return shown.replace("{", "{{").replace("}", "}}")
 
 
 def workflow_data(text: object, limit: int = 2_000) -> str:
     """The message of a GitHub workflow command; line breaks are kept."""
-    lines = (printable(part, limit) for part in str(text).split("\n"))
-    return "%0A".join(part.replace("%", "%25") for part in lines)
+    return lines(text, limit).replace("%", "%25").replace("\n", "%0A")
 
 
 def workflow_property(text: object, limit: int = 400) -> str:
     """A property of a GitHub workflow command, such as `file`."""
-    escaped = printable(str(text), limit).replace("%", "%25")
-    return escaped.replace(":", "%3A").replace(",", "%2C")
+    return line(text, limit).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
 
 
 def relative_path(file: Path, root: Path) -> str:
     """`file` from the repository's root, with slashes; as it is where it lies elsewhere."""
-    path = file if file.is_absolute() else root / file
     try:
-        return path.resolve().relative_to(root.resolve()).as_posix()
+        return (root / file).resolve().relative_to(root.resolve()).as_posix()
     except (OSError, ValueError, RuntimeError):
         return file.as_posix()
