@@ -24,11 +24,6 @@ def line(text: object, limit: int = 400) -> str:
     return printable(str(text), limit)
 
 
-def lines(text: object, limit: int = 2_000) -> str:
-    """As `line`, with the line breaks left."""
-    return "\n".join(printable(part, limit) for part in str(text).split("\n"))
-
-
 def no_commands(text: str) -> str:
     """A whole output without what a CI's runner would carry out."""
     return _COMMAND.sub(lambda found: f"{found[0]} ", text)
@@ -57,19 +52,19 @@ def markdown_block(sentences: Iterable[object], limit: int = 1_000) -> str:
 
 
 def xml(text: object, limit: int = 2_000) -> str:
-    """For an XML writer that quotes markup: without what no XML can hold; lines are kept."""
-    return _NOT_XML.sub("\ufffd", lines(text, limit))
+    """For an XML writer that quotes markup: without what no XML can hold."""
+    return _NOT_XML.sub("\ufffd", line(text, limit))
 
 
 def sarif(text: object, limit: int = 2_000) -> str:
     """A plain text message: no embedded link, no placeholder (SARIF 2.1.0, 3.11.5 and 3.11.6)."""
-    shown = re.sub(r"([\\\[\]])", r"\\\1", lines(text, limit))
+    shown = re.sub(r"([\\\[\]])", r"\\\1", line(text, limit))
     return shown.replace("{", "{{").replace("}", "}}")
 
 
 def workflow_data(text: object, limit: int = 2_000) -> str:
-    """The message of a GitHub workflow command; line breaks are kept."""
-    return lines(text, limit).replace("%", "%25").replace("\n", "%0A")
+    """A line of the message of a GitHub workflow command; `%0A` parts them."""
+    return line(text, limit).replace("%", "%25")
 
 
 def workflow_property(text: object, limit: int = 400) -> str:

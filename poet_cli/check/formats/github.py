@@ -42,5 +42,4 @@ def _annotation(row: Row, root: Path, since: str) -> str:
     }
     named = ",".join(f"{name}={workflow_property(value)}" for name, value in properties.items())
     level = "error" if words.is_failure(row) else "warning"
-    message = "\n".join(told)
-    return f"::{level} {named}::{workflow_data(message)}"
+    return f"::{level} {named}::{'%0A'.join(map(workflow_data, told))}"

@@ -63,6 +63,8 @@ def render(
     _print_changes(console, rows, changed)
     if baseline is not None and (names := gone(report, baseline)):
         _print(console, f"No longer checked: {', '.join(names)}", width)
+    if report.notes:
+        console.print()
     for note in report.notes:
         _print(console, f"Note: {note}", width)
     _print(console, words.summary_line(report), width)

@@ -56,8 +56,8 @@ def _add_case(suite: ET.Element, row: Row, root: Path, said: list[str]) -> None:
         suite,
         "testcase",
         {
-            "name": xml(row.entry.name, 300).replace("\n", " "),
-            "classname": f"poet.check.{xml(row.entry.step, 300)}".replace("\n", " "),
+            "name": xml(row.entry.name, 300),
+            "classname": f"poet.check.{xml(row.entry.step, 300)}",
             "time": f"{row.took_seconds:.3f}",
         },
     )
@@ -69,7 +69,7 @@ def _add_case(suite: ET.Element, row: Row, root: Path, said: list[str]) -> None:
         fix = words.fix_of(row)
         told.append(f"Fix: in {where} write {fix}" if fix else f"Written in {where}")
         attributes = {
-            "message": xml(row.reason, 500).replace("\n", " "),
+            "message": xml(row.reason, 500),
             "type": xml(row.code or row.verdict.value, 100),
         }
         ET.SubElement(case, element, attributes).text = "\n".join(map(xml, told))

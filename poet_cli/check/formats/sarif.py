@@ -91,7 +91,8 @@ def _rule(code: str, row: Row) -> dict[str, Any]:
 
 def _result(row: Row, rule: int, root: Path) -> dict[str, Any]:
     entry = row.entry
-    told = [f"{label}: {text}" if label else text for label, text in words.details(row)]
+    told = [f"{entry.name}: {row.verdict.value}"]
+    told += [f"{label}: {text}" if label else text for label, text in words.details(row)]
     if fix := words.fix_of(row):
         told.append(f"Fix: write {fix}")
     identity = json.dumps([entry.name, _code(row)], ensure_ascii=True)
@@ -99,7 +100,7 @@ def _result(row: Row, rule: int, root: Path) -> dict[str, Any]:
         "ruleId": _code(row),
         "ruleIndex": rule,
         "level": "error" if words.is_failure(row) else "warning",
-        "message": {"text": sarif("\n".join([f"{entry.name}: {row.verdict.value}", *told]))},
+        "message": {"text": "\n".join(map(sarif, told))},
         "locations": [
             {
                 "physicalLocation": {
@@ -124,7 +125,7 @@ def _result(row: Row, rule: int, root: Path) -> dict[str, Any]:
 
 def _location(file: Path, root: Path) -> dict[str, str]:
     path = relative_path(file, root)
-    quoted = quote(path.encode("utf-8", "surrogateescape"))
+    quoted = quote(path.encode("utf-8", "replace"))
     if path.startswith("/"):  # outside of the repository
         return {"uri": f"file://{quoted}"}
     return {"uri": quoted, "uriBaseId": _ROOT}

@@ -113,7 +113,7 @@ def excess(row: Row) -> Excess | None:
         return Excess(
             limit=f"{format_bytes(entry.ram_bytes)} of RAM",
             actual=f"{format_bytes(row.floor_bytes)}, the least that any plan needs",
-            over=f"{format_bytes(row.floor_bytes - entry.ram_bytes)} over",
+            over=f"{format_bytes(row.floor_bytes - entry.ram_bytes)}",
         )
     for limit, value, base, shown, what in (
         (entry.max_time, row.seconds, row.base_seconds, format_seconds, "time"),
@@ -124,7 +124,7 @@ def excess(row: Row) -> Excess | None:
         return Excess(
             limit=f"{what} of {shown(limit.value(base))} ({limit.text})",
             actual=f"{shown(value)} ({value / base:.2f}x) by the best plan found",
-            over=f"{shown(value - limit.value(base))} over",
+            over=f"{shown(value - limit.value(base))}",
         )
     return None
 
@@ -156,7 +156,7 @@ def details(row: Row) -> list[tuple[str, str]]:
     broken = excess(row)
     lines = [("", row.reason)]
     if broken is not None:
-        lines += [("Limit", broken.limit), ("Actual", f"{broken.actual}: {broken.over}")]
+        lines += [("Limit", broken.limit), ("Actual", broken.actual), ("Over by", broken.over)]
     if row.floor_set_by:
         lines.append(("Floor set by", row.floor_set_by))
     if row.at_peak:
