@@ -22,8 +22,13 @@ SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("frontier", "Plan a step at many RAM budgets: what does less RAM cost?"),
             ("least-ram", "Find the least RAM whose plan costs at most so much more."),
+            ("max-batch", "Find the largest batch whose training step fits."),
             ("addresses", "Give everything that a plan holds in RAM an address in one arena."),
         ),
+    ),
+    (
+        "In CI",
+        (("check", "Check that models fit devices: the gate in CI."),),
     ),
     (
         "Training",
