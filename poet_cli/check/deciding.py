@@ -151,9 +151,8 @@ def decide(case: Case, planner: Planner) -> tuple[Row, Plan | None]:
     if case.floor.floor_bytes > entry.ram_bytes:
         over = case.floor.floor_bytes - entry.ram_bytes
         reason = (
-            f"No plan needs less than {format_bytes(case.floor.floor_bytes)}, "
-            f"{format_bytes(over)} more than the budget of {format_bytes(entry.ram_bytes)}; "
-            f"{case.floor.set_by} sets this floor."
+            f"Every plan needs at least {format_bytes(case.floor.floor_bytes)}, {format_bytes(over)} "
+            f"more than the budget of {format_bytes(entry.ram_bytes)}."
         )
         return case.row(Verdict.DOES_NOT_FIT, reason, code="ram_below_floor"), None
     try:

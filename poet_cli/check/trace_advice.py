@@ -69,6 +69,8 @@ def _sharpened(error: PoetError, step: str, folder: Path) -> PoetError:
             f"End {function} with: return model, torch.nn.functional.cross_entropy, "
             "torch.optim.SGD(model.parameters(), lr=0.1), (inputs, target)"
         )
+    elif code == "step_failed":
+        hint = "See the whole traceback: poet check --verbose"
     elif code == "data_dependent":
         hint = (
             "Compute both ways and choose: torch.where(condition, a, b); no if, while, .item() or "

@@ -41,7 +41,7 @@ def main(request_file: str, leash: int) -> None:
     try:
         graph = _traced(request)
     except BaseException as error:  # noqa: BLE001  SystemExit and all that a user's code may raise.
-        traceback.print_exc()  # into the pipe, for --verbose
+        _print(error)
         answer: dict[str, Any] = {"error": _error(error, request["step"])}
     else:
         answer = _answer(graph, work)
@@ -61,17 +61,16 @@ def _limit(memory_bytes: int | None) -> None:
 
 
 def _traced(request: dict[str, Any]) -> TrainingGraph:
-    from poet_cli.loading import load_step, require_torch
+    from poet_cli.loading import load_step
 
-    require_torch()
+    made = load_step(request["step"], batch_size=request["batch_size"])
     import torch
+
+    from poet_runtime.tracing.trace import trace
 
     if not request["measured"]:
         # The same graph on every machine, and no quarrel between children over the cores.
         torch.set_num_threads(1)
-    made = load_step(request["step"], batch_size=request["batch_size"])
-    from poet_runtime.tracing.trace import trace
-
     program = trace(*made, measure_seconds=request["measured"], name=request["step"])
     return program.graph
 
@@ -95,6 +94,13 @@ def _error(error: BaseException, step: str) -> dict[str, Any]:
         "hint": told.hint,
         "internal": not isinstance(error, PoetError) and told.code == "internal",
     }
+
+
+def _print(error: BaseException) -> None:
+    """Into the pipe, for --verbose: what the user's code raised, and not how we said so."""
+    shown = error.__cause__ if isinstance(error, PoetError) else error
+    if shown is not None:
+        traceback.print_exception(shown)
 
 
 def _write(path: Path, answer: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import importlib
 import os
 import signal
 import threading
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from poet_cli.files import write_file
+from poet_cli.check.rendering import FORMATS, output, rendered
+from poet_cli.files import keep_inputs, write_file
 from poet_cli.options import json_option
-from poet_cli.output import print_json, safe, say, working
+from poet_cli.output import in_colour, print_json, safe, say, terminal_width, working
 from poet_cli.server_options import server_options, taken_server
 from poet_core.errors import UsageError
 from poet_core.units import parse_bytes
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from poet_cli.check.running import Outcome, RunOptions
     from poet_cli.check.settings import Settings
 
-FORMATS = ("human", "json", "markdown", "junit", "sarif", "github")
-_MODULES = {"json": "document"}
 _SAID_LINES = 40
 
 
@@ -40,7 +38,7 @@ _SAID_LINES = 40
     "  poet check\n"
     "  poet check --init examples.mlp:step --device jetson-tx2 --device nrf52840\n"
     "  poet check --only '*nrf52840' --seconds 60\n"
-    "  poet check --output markdown=check.md --output sarif=check.sarif\n"
+    "  poet check --baseline origin/main --output markdown=check.md --output sarif=check.sarif\n"
     "  poet check --server https://plans.example --fallback local",
 )
 @click.argument("steps", metavar="[MODULE:FUNCTION]...", nargs=-1)
@@ -63,6 +61,10 @@ _SAID_LINES = 40
 @click.option(
     "--output", "outputs", multiple=True, metavar="[FORMAT=]FILE",
     help="Write the report to a file as well, in that format; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--baseline", metavar="FILE|GIT-REF",
+    help="An earlier report (--output json=poet-check-baseline.json) to show what changed since.",
 )  # fmt: skip
 @click.option("--no-cache", is_flag=True, help="Neither read nor keep what is known.")
 @click.option("--refresh", is_flag=True, help="Trace and plan everything again, and keep that.")
@@ -92,6 +94,7 @@ def check(
     only: str | None,
     shape: str,
     outputs: Sequence[str],
+    baseline: str | None,
     no_cache: bool,
     refresh: bool,
     jobs: int | None,
@@ -113,10 +116,11 @@ def check(
 
     shape = "json" if as_json else shape
     server = taken_server(where)
-    written = [_output(text, shape) for text in outputs]
+    written = [output(text, shape) for text in outputs]
     settings = _first_settings(steps, devices, planner_seconds) if first else None
     if settings is None:
         settings = _settings(steps, devices, config, only, planner_seconds)
+    keep_inputs([settings.file], [item.path for item in written])
     limit = trace_memory_bytes or settings.trace_memory_bytes
     options = RunOptions(
         folder=settings.folder,
@@ -126,15 +130,18 @@ def check(
         refresh=refresh,
         server=server,
     )
+    before = None if baseline is None else _baseline(baseline, settings)
     outcome = _run(settings, options, quiet=shape != "human")
     if verbose:
         _show_said(outcome)
     if first:
         _write_first(outcome.report, settings, as_json)
         return
-    for other, path in written:
-        write_file(path, _rendered(outcome.report, other).encode())
-    click.echo(_rendered(outcome.report, shape), nl=False)
+    for item in written:
+        write_file(item.path, rendered(outcome.report, item.shape, before).encode())
+    colour = in_colour()
+    text = rendered(outcome.report, shape, before, width=terminal_width(200), colour=colour)
+    click.echo(text, nl=False, color=colour)
     code = outcome.report.exit_code()
     if code:
         raise click.exceptions.Exit(code)
@@ -214,6 +221,12 @@ def _run(settings: Settings, options: RunOptions, *, quiet: bool) -> Outcome:
         return run_check(settings.entries, options, tell)
 
 
+def _baseline(given: str, settings: Settings) -> Report:
+    from poet_cli.check.baseline import load_baseline
+
+    return load_baseline(given, settings.folder)
+
+
 def _cache() -> Cache:
     from poet_cli.check.cache import Cache, cache_folder
 
@@ -242,26 +255,3 @@ def _show_said(outcome: Outcome) -> None:
         say(f"{safe(step, 60)} printed:")
         for line in text.splitlines()[-_SAID_LINES:]:
             say(f"  {safe(line, 300)}")
-
-
-def _rendered(report: Report, shape: str) -> str:
-    module = importlib.import_module(f"poet_cli.check.formats.{_MODULES.get(shape, shape)}")
-    text: str = module.render(report)
-    return text
-
-
-def _output(text: str, shape: str) -> tuple[str, Path]:
-    """The format and the file of an --output."""
-    name, equals, path = text.partition("=")
-    if not equals:
-        return shape, Path(text)
-    if name not in FORMATS or not path:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name[:64], FORMATS, n=1, cutoff=0.4) or ["markdown"]
-        raise UsageError(
-            f"Expected --output FILE or FORMAT=FILE, got {safe(text, 60)!r}.",
-            code="output_invalid",
-            hint=f"--output {near[0]}={path or 'check.txt'}; formats: {', '.join(FORMATS)}.",
-        )
-    return name, Path(path)
