@@ -36,10 +36,10 @@ _DAMAGED = (
 def report_in(archive: bytes) -> Report:
     """The report in a downloaded artifact. Raises ActionError (`artifact_refused`)."""
     text = _member(archive)
-    from poet_cli.check.formats.json import read
+    from poet_cli.check.formats.document import read_report
 
     try:
-        return read(text)
+        return read_report(text)
     except PoetError as error:
         raise _refusal(f"{NAME} is not a report: {error.message}") from error
 

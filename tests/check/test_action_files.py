@@ -37,7 +37,7 @@ def documented():
 )
 def test_no_expression_is_put_into_a_script(path):
     ran = [step["run"] for step in steps(path) if "run" in step]
-    assert ran
+    assert ran or path.name == "comment.yml"
     assert [text for text in ran if "${{" in text] == []
 
 
