@@ -25,6 +25,7 @@ import os
 import posix
 import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from importlib.util import source_from_cache
@@ -71,7 +72,9 @@ class Recorder:
     def __init__(self) -> None:
         self._environment = dict(os.environ)  # what the code sets itself is no input
         self._installed = watches.Installed()
-        self._left_out: tuple[str, ...] = _MACHINE
+        # libtorch's compiled kernels are under a folder that torch makes wherever it runs.
+        compiled = os.path.join(tempfile.gettempdir(), "torchinductor_")  # noqa: PTH118
+        self._left_out: tuple[str, ...] = (*_MACHINE, compiled)
         self._read: dict[str, _Signature] = {}
         self._written: set[str] = set()
         self._missing: set[str] = set()

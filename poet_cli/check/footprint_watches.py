@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import site
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Sequence, ValuesView
 from importlib.machinery import ModuleSpec
 from types import FrameType, ModuleType
 from typing import Any, Protocol
@@ -60,7 +61,7 @@ class Installed:
 
     def covers(self, path: str) -> bool:
         """Whether `path` is one of those files."""
-        return path.startswith(self._all)
+        return f"{path}{os.sep}".startswith(self._all)
 
     def package_of(self, frame: FrameType | None) -> str:
         """The installed package whose code is nearest up the stack; "" where that is none."""
@@ -81,8 +82,9 @@ def _prefixes(folders: Sequence[str]) -> tuple[str, ...]:
 
 
 def by_import_system(frame: FrameType) -> bool:
-    """Whether the import system itself asks."""
-    return frame.f_code.co_filename.startswith("<frozen importlib")
+    """Whether the import system itself asks, or what looks for installed distributions."""
+    own = os.path.dirname(importlib.__file__) + os.sep  # noqa: PTH120
+    return frame.f_code.co_filename.startswith(("<frozen importlib", own))
 
 
 def watch_environment(listener: Listener) -> None:
@@ -98,6 +100,23 @@ def watch_environment(listener: Listener) -> None:
         def __iter__(self) -> Iterator[Any]:
             listener.asked_for_all_variables(sys._getframe(1))
             return super().__iter__()
+
+        # All at once, without a question for each.
+        def items(self) -> ItemsView[Any, Any]:
+            listener.asked_for_all_variables(sys._getframe(1))
+            return self._all().items()
+
+        def values(self) -> ValuesView[Any]:
+            listener.asked_for_all_variables(sys._getframe(1))
+            return self._all().values()
+
+        def copy(self) -> dict[Any, Any]:
+            listener.asked_for_all_variables(sys._getframe(1))
+            return self._all()
+
+        def _all(self) -> dict[Any, Any]:
+            get = super().__getitem__
+            return {name: get(name) for name in super().__iter__()}
 
     # The objects stay: others have imported them by name.
     os.environ.__class__ = Environment

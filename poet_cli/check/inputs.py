@@ -23,6 +23,7 @@ from poet_core.text import printable
 SCHEMA = "poet.check-footprint/1"
 _LIMITS = Limits(document_bytes=64 * 2**20, string_length=8192, values=2_000_000)
 _MOST = 100_000
+_METADATA = (".dist-info", ".egg-info", ".egg-link")
 # The child has the parent's sys.path there; it is part of the cache's key.
 PATH_VARIABLE = "PYTHONPATH"
 
@@ -156,10 +157,10 @@ def read_file(path: str) -> ReadFile | None:
 
 
 def names_digest(names: Iterable[str], asked: frozenset[str], imports: bool) -> str:
-    """Of the names in a folder; for imports only those that may answer one."""
+    """Of the names in a folder; for imports only those that may answer one, and distributions'."""
     kept = {name for name in names if name != "__pycache__"}
     if imports:
-        kept = {name for name in kept if name.partition(".")[0] in asked}
+        kept = {n for n in kept if n.partition(".")[0] in asked or n.endswith(_METADATA)}
     return _digest("\0".join(sorted(kept)))
 
 
@@ -202,7 +203,7 @@ def _distribution_names(folder: str) -> list[str]:
         names = os.listdir(folder)  # noqa: PTH208  The names alone.
     except (OSError, ValueError):
         return []
-    return sorted(name for name in names if name.endswith((".dist-info", ".egg-info")))
+    return sorted(name for name in names if name.endswith(_METADATA))
 
 
 def _content(path: Path) -> bytes:
