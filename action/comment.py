@@ -83,9 +83,9 @@ _TOLD = {
 
 
 def _shown(github: GitHub, job: Job, run: Run) -> str:
-    from poet_cli.check.formats import markdown
+    from poet_cli.check.formats.markdown import render
 
-    return markdown.render(report_in(_archive(github, job, run)))
+    return render(report_in(_archive(github, job, run)))
 
 
 def _archive(github: GitHub, job: Job, run: Run) -> bytes:
