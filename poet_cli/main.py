@@ -11,6 +11,7 @@ traceback is shown only with POET_DEBUG=1.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -83,6 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from poet_cli.completion import answer
 
         sys.exit(answer(cli, asked))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name of a document may be in any script
+        sys.stdout.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(run(given))
 

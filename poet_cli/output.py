@@ -60,7 +60,8 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    coloured = in_colour()
+    table = Table(box=None, pad_edge=False, header_style="bold" if coloured else "")
     for column in columns:
         table.add_column(
             Text(column), justify="right" if column in right else "left", overflow="fold"
@@ -69,7 +70,9 @@ def print_table(
         table.add_row(*(Text(safe(cell, 400)) for cell in row))
     # Without a terminal, lines are not cut to a width that nobody has.
     width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+    Console(width=width, force_terminal=coloured, highlight=False, markup=False, emoji=False).print(
+        table
+    )
 
 
 @contextmanager
