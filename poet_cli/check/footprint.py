@@ -270,7 +270,15 @@ class Recorder:
         )
 
     def _note_modules(self) -> None:
+        """What was imported, and where it was looked for: also what was before this began."""
+        for part in sys.path:
+            path = self._path(part)
+            if path is not None and not _is_folder(path):
+                self.asked_about(path)  # an archive, or not there
+            elif path is not None:
+                self._import_folders.add(path)
         for name, module in list(sys.modules.items()):
+            self.asked_for_module(name)
             package = name.partition(".")[0]
             if package in watches.NATIVE_READERS:
                 self.unsure(f"{package} reads files in a way that cannot be followed")
@@ -333,6 +341,11 @@ def _stat(path: str) -> os.stat_result | None:
         return posix.stat(path)  # not os.stat, which is watched
     except (OSError, ValueError):
         return None
+
+
+def _is_folder(path: str) -> bool:
+    found = _stat(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def _names(path: str) -> list[str] | None:

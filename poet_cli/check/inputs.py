@@ -85,6 +85,9 @@ class World:
             return footprint.unsure
         if footprint.python != python_identity():
             return "Python is another one"
+        other = self._other_distribution(footprint) or self._other_variable(footprint)
+        if other is not None:
+            return other
         for path in footprint.missing:
             if os.path.lexists(path):
                 return f"{printable(path, 200)} was not there and is"
@@ -99,7 +102,7 @@ class World:
             names = self._listing(folder.path)
             if names is None or folder.sha256 != names_digest(names, asked, folder.imports):
                 return f"other files are in {printable(folder.path, 200)}"
-        return self._other_variable(footprint) or self._other_distribution(footprint)
+        return None
 
     def _is_same(self, was: ReadFile) -> bool:
         # The size first: a large file that grew is not read for that.
