@@ -16,7 +16,7 @@ from poet_core.text import printable
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # What GitHub's runner takes for a command wherever a step prints it: `::name ...` at the begin of a
 # line, and the older `##[name]` anywhere.
-_COMMAND = re.compile(r"^([ \t]*):(?=:)|#(?=#\[)", re.MULTILINE)
+_COMMAND = re.compile(r"^([ \t]*):(?=:)|(?<=#)#(?=\[)", re.MULTILINE)
 
 
 def line(text: object, limit: int = 400) -> str:
@@ -25,8 +25,9 @@ def line(text: object, limit: int = 400) -> str:
 
 
 def no_commands(text: str) -> str:
-    """A whole output without what a CI's runner would carry out."""
-    return _COMMAND.sub(lambda found: f"{found[0]} ", text)
+    """A whole output without what a CI's runner would carry out: a character of it is another one,
+    so that no line gets longer."""
+    return _COMMAND.sub(lambda found: f"{found[0][:-1]}_", text)
 
 
 def markdown(text: object, limit: int = 200) -> str:

@@ -16,8 +16,8 @@ from poet_cli.check.report import Report, Row, Verdict
 
 MARKER = "<!-- poet-check -->"
 # A comment of GitHub holds 65,536 characters; whoever writes it adds a line or two.
-MOST_CHARACTERS = 60_000
-_TABLE_CHARACTERS = 40_000
+MOST_BYTES = 60_000
+_TABLE_BYTES = 40_000
 _COLUMNS = (
     "verdict", "model", "device", "RAM floor", "peak", "budget", "headroom", "time", "energy", "gap",
 )  # fmt: skip
@@ -34,16 +34,20 @@ def render(report: Report, *, baseline: Report | None = None, root: Path | None 
     if baseline is not None and (names := gone(report, baseline)):
         parts += ["", f"No longer checked: {', '.join(markdown(name) for name in names[:20])}"]
     parts += ["", *(f"Note: {markdown(note, 300)}" for note in report.notes[:5])]
-    length = sum(map(len, parts))
+    length = sum(map(_bytes, parts))
     told = [row for row in rows if row.verdict is not Verdict.FITS or row.internal]
     for index, row in enumerate(told):
         section = _section(row, root or Path.cwd())
-        length += len(section)
-        if length > MOST_CHARACTERS - 100:
+        length += _bytes(section)
+        if length > MOST_BYTES - 100:
             parts += ["", f"and {len(told) - index} more: see the run."]
             break
         parts.append(section)
     return no_commands("\n".join(parts).rstrip("\n") + "\n")
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace")) + 1  # and a line break
 
 
 def _table(rows: list[Row], changed: Mapping[str, Change] | None) -> list[str]:
@@ -55,8 +59,8 @@ def _table(rows: list[Row], changed: Mapping[str, Change] | None) -> list[str]:
         if changed is not None:
             cells.append(words.change_words(changed[row.entry.name]))
         shown.append(_cells(cells))
-        length += len(shown[-1])
-        if length > _TABLE_CHARACTERS:
+        length += _bytes(shown[-1])
+        if length > _TABLE_BYTES:
             shown += ["", f"and {len(rows) - index - 1} rows more: see the run."]
             break
     return shown
