@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ PLUGIN = "poet_cli.check.pytest_plugin"
 # Where poet is installed, pytest has found it by its entry point.
 INSTALLED = any(one.value == PLUGIN for one in entry_points(group="pytest11"))
 LOADED = [] if INSTALLED else ["-p", PLUGIN]
+FLAGS = ["-W", "error", "--strict-markers", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -298,6 +300,15 @@ def _nothing_is_decided(monkeypatch, on=""):
     monkeypatch.setattr(deciding, "decide", undecided)
 
 
+def test_the_documented_tests_pass(pytester):
+    page = (Path(__file__).parents[2] / "docs" / "check.md").read_text(encoding="utf-8")
+    files = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", page, re.DOTALL)
+    assert [name for name, _ in files] == ["nets", "test_nets"]
+    pytester.makepyfile(**dict(files))
+    pytester.syspathinsert()
+    pytester.runpytest_inprocess(*LOADED, *FLAGS).assert_outcomes(passed=2)
+
+
 def test_the_mark_is_listed(suite):
     _, said = suite("", "--markers")
     assert "@pytest.mark.fits_device(device, ram=..." in said
@@ -319,7 +330,7 @@ def test_plain():
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stdout
