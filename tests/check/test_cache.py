@@ -327,7 +327,7 @@ import sys
 sys.path[:] = {sys.path!r}  # it is part of a trace's key
 from pathlib import Path
 from poet_cli.check.cache import Cache
-from poet_cli.check.formats import rendered
+from poet_cli.check.rendering import rendered
 from poet_cli.check.report import Report
 from tests.check.test_cache import FITTING, TASK
 heavy = ("torch", "numpy", "highspy", "pulp", "networkx", "transformers", "scipy", "poet_solvers")
@@ -335,7 +335,7 @@ cache = Cache(Path({str(folder)!r}))
 stored = cache.graph_of(TASK, Path({str(project)!r}))
 row = cache.row_of(FITTING.entry, stored.sha256)
 for shape in ("human", "json", "markdown", "junit", "sarif", "github"):
-    rendered(shape, Report(rows=(row,)))
+    rendered(Report(rows=(row,)), shape, None)
 print([name for name in heavy if name in sys.modules])
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,12 @@ def test_sarif_fingerprint_is_of_the_row_and_not_of_its_figures() -> None:
     assert len(set(prints(REPORT))) == 3
 
 
-def test_sarif_files_are_from_the_root_and_quoted(tmp_path: Path) -> None:
+def test_sarif_files_are_from_the_root_and_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "repo").mkdir()
+    monkeypatch.chdir(tmp_path / "repo")
+
     def uri(file: Path) -> dict[str, str]:
         place = replace(TOO_SMALL.entry.place, file=file)
         row = replace(TOO_SMALL, entry=replace(TOO_SMALL.entry, place=place))
@@ -149,6 +155,18 @@ def test_sarif_files_are_from_the_root_and_quoted(tmp_path: Path) -> None:
     assert uri(inside) == {"uri": "a%20b/50%25.toml", "uriBaseId": "%SRCROOT%"}
     assert uri(Path("models/../poet-check.toml"))["uri"] == "poet-check.toml"
     assert uri(tmp_path / "else.toml") == {"uri": f"file://{tmp_path}/else.toml"}
+
+
+@pytest.mark.parametrize("render", [sarif.render, github.render], ids=["sarif", "github"])
+def test_files_are_from_the_repository_whatever_the_current_folder(
+    render: Callable[[Report], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path / "models")
+    shown = render(Report(rows=(TOO_SMALL,)))
+    assert "models/pyproject.toml" in shown
+    assert str(tmp_path) not in shown
 
 
 def test_sarif_message_has_no_links_and_no_placeholders() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import unicodedata
 from dataclasses import replace
@@ -10,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from poet_cli.check.formats import FORMATS, rendered, terminal
 from poet_cli.check.formats.human import render
 from poet_cli.check.formats.words import fix_of, percent, summary_line
+from poet_cli.check.rendering import FORMATS, rendered
 from poet_cli.check.report import Report, Verdict
 from tests.check.sample_reports import (
     BROKEN,
@@ -123,22 +122,9 @@ def test_colour_only_where_asked_for() -> None:
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == render(REPORT)
 
 
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        raise OSError("no terminal behind it")
-
-
-def test_pipes_and_no_color_are_respected() -> None:
-    assert terminal(io.StringIO(), {}) == (160, False)
-    assert terminal(_Terminal(), {}) == (160, False)
-
-
 @pytest.mark.parametrize("shape", FORMATS)
 def test_text_of_others_does_nothing_in_any_format(shape: str) -> None:
-    shown = rendered(shape, hostile_report(), baseline=BASELINE)
+    shown = rendered(hostile_report(), shape, BASELINE)
     hidden = {c for c in shown if unicodedata.category(c) in {"Cc", "Cf", "Cs"} and c != "\n"}
     assert hidden - {"\ufe0f"} == set()
     for line in shown.splitlines():
@@ -150,7 +136,7 @@ def test_text_of_others_does_nothing_in_any_format(shape: str) -> None:
 
 @pytest.mark.parametrize("shape", FORMATS)
 def test_report_without_rows_has_every_format(shape: str) -> None:
-    assert rendered(shape, Report(rows=()))
+    assert rendered(Report(rows=()), shape, None)
 
 
 def test_fix_is_taken_from_our_own_sentences_only() -> None:

@@ -73,9 +73,19 @@ def workflow_property(text: object, limit: int = 400) -> str:
     return line(text, limit).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
 
 
-def relative_path(file: Path, root: Path) -> str:
-    """`file` from the repository's root, with slashes; as it is where it lies elsewhere."""
+def repository_root(file: Path) -> Path:
+    """The folder at or above `file` that git keeps; the current one where there is none."""
     try:
-        return (root / file).resolve().relative_to(root.resolve()).as_posix()
+        above = [*file.resolve().parents]
+        return next((folder for folder in above if (folder / ".git").exists()), Path.cwd())
+    except (OSError, ValueError, RuntimeError):
+        return Path.cwd()
+
+
+def relative_path(file: Path, root: Path) -> str:
+    """`file`, of the current folder, as seen from `root`, with slashes; as it is where it lies
+    elsewhere."""
+    try:
+        return file.resolve().relative_to(root.resolve()).as_posix()
     except (OSError, ValueError, RuntimeError):
         return file.as_posix()

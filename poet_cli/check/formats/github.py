@@ -9,13 +9,18 @@ from pathlib import Path
 
 from poet_cli.check.baseline import changes
 from poet_cli.check.formats import words
-from poet_cli.check.formats.escape import relative_path, workflow_data, workflow_property
+from poet_cli.check.formats.escape import (
+    relative_path,
+    repository_root,
+    workflow_data,
+    workflow_property,
+)
 from poet_cli.check.report import Report, Row, Verdict
 
 
 def render(report: Report, *, baseline: Report | None = None, root: Path | None = None) -> str:
-    """A line a row that does not fit, and one for all. `root`: the repository's root, the current
-    folder unless given."""
+    """A line a row that does not fit, and one for all. `root`: the repository's root, the one of the configuration's
+    unless given."""
     changed = {} if baseline is None else changes(report, baseline)
     commands = []
     for row in words.ordered(report):
@@ -23,7 +28,7 @@ def render(report: Report, *, baseline: Report | None = None, root: Path | None 
             continue
         change = changed.get(row.entry.name)
         since = "" if change is None else words.change_sentence(change)
-        commands.append(_annotation(row, root or Path.cwd(), since))
+        commands.append(_annotation(row, root or repository_root(row.entry.place.file), since))
     commands.append(f"::notice title=poet check::{workflow_data(words.summary_line(report))}")
     return "\n".join(commands) + "\n"
 

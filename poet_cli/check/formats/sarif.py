@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from poet_cli.check.baseline import changes
 from poet_cli.check.formats import words
-from poet_cli.check.formats.escape import line, relative_path, sarif
+from poet_cli.check.formats.escape import line, relative_path, repository_root, sarif
 from poet_cli.check.report import Report, Row, Verdict
 from poet_cli.check.versions import tool_version
 
@@ -39,14 +39,16 @@ _BY_VERDICT = {
 
 
 def render(report: Report, *, baseline: Report | None = None, root: Path | None = None) -> str:
-    """The SARIF log. `root`: the repository's root, the current folder unless given."""
+    """The SARIF log. `root`: the repository's root, the one of the configuration's unless given."""
     changed = {} if baseline is None else changes(report, baseline)
     rows = [r for r in words.ordered(report) if r.verdict is not Verdict.FITS or r.internal]
     codes = list(dict.fromkeys(_code(row) for row in rows))
     first = {_code(row): row for row in reversed(rows)}
     results = []
     for row in rows:
-        result = _result(row, codes.index(_code(row)), root or Path.cwd())
+        result = _result(
+            row, codes.index(_code(row)), root or repository_root(row.entry.place.file)
+        )
         change = changed.get(row.entry.name)
         if change is not None:
             result["properties"]["sinceBaseline"] = words.change_sentence(change)
