@@ -198,7 +198,7 @@ def _trace_key(task: TraceTask, folder: Path) -> str:
         "batch_size": task.batch_size,
         "folder": os.path.realpath(folder),
         "python": sys.executable,
-        "path": [part for part in sys.path if part],
+        "path": list(dict.fromkeys(filter(None, sys.path))),
         # Seconds that were measured are this machine's.
         "machine": _machine() if task.measured else None,
     }

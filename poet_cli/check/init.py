@@ -47,6 +47,13 @@ def init_entries(
             code="check_init_exists",
             hint="Add entries to it, or move it away first.",
         )
+    for device in devices:
+        if load_profile(device, folder).measured:
+            raise UsageError(
+                f"{printable(device, 40)} is this machine: only you know what RAM it may use.",
+                code="check_init_host",
+                hint=f'Write the entry yourself: device = "{printable(device, 40)}", ram = "1GiB"',
+            )
     on_line = SettingsFile(path=Path("--init"), values={}, prefix=(), blocks=())
     checked = [values.step(step, Spot(file=on_line, line=1, key="step")) for step in steps]
     return [

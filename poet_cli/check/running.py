@@ -55,10 +55,11 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The report, and the last that each step's code printed, by step."""
+    """The report, the last that each step's code printed, and why it was traced again, by step."""
 
     report: Report
     said: dict[str, str]
+    why_traced: dict[str, str]
 
 
 def default_jobs() -> int:
@@ -89,7 +90,7 @@ def run_check(
         took_seconds=time.monotonic() - began,
         notes=tuple(dict.fromkeys(run.notes))[:_MOST_NOTES],
     )
-    return Outcome(report=report, said=run.said)
+    return Outcome(report=report, said=run.said, why_traced=run.why_traced)
 
 
 class _Run:
@@ -102,6 +103,7 @@ class _Run:
         self.rows: dict[str, Row] = {}
         self.notes: list[str] = []
         self.said: dict[str, str] = {}
+        self.why_traced: dict[str, str] = {}
         self._entries, self._options, self._tell = entries, options, tell
         self._under_way: dict[Future[Any], tuple[str, Callable[[Any], None]]] = {}
 
@@ -131,6 +133,8 @@ class _Run:
             if document is not None:
                 self._plan(entries, document, kept.sha256, key)
                 return
+        if cache is not None and (why := cache.why_traced(task)):
+            self.why_traced[task.step] = why
         self._do(
             f"tracing {printable(task.step, 60)}",
             lambda: traced(task, options.folder, self._work, options.trace, self.cancel),

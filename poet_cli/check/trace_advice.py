@@ -69,8 +69,6 @@ def _sharpened(error: PoetError, step: str, folder: Path) -> PoetError:
             f"End {function} with: return model, torch.nn.functional.cross_entropy, "
             "torch.optim.SGD(model.parameters(), lr=0.1), (inputs, target)"
         )
-    elif code == "step_failed":
-        hint = "See the whole traceback: poet check --verbose"
     elif code == "data_dependent":
         hint = (
             "Compute both ways and choose: torch.where(condition, a, b); no if, while, .item() or "
@@ -78,7 +76,7 @@ def _sharpened(error: PoetError, step: str, folder: Path) -> PoetError:
         )
     elif code == "step_module_missing":
         near = _nearest_module(step.partition(":")[0], folder)
-        hint = f'Did you mean step = "{near}:{function}"? {hint}' if near else hint
+        hint = f"Did you mean {near}:{function}? {hint}" if near else hint
     error.code, error.hint = code, hint
     return error
 

@@ -88,10 +88,11 @@ def _error(error: BaseException, step: str) -> dict[str, Any]:
     from poet_cli.check.trace_advice import explained
 
     told = explained(error, step, Path.cwd())
+    failed = told.code == "step_failed"
     return {
         "code": told.code,
         "message": told.message,
-        "hint": told.hint,
+        "hint": "See the whole traceback: poet check --verbose" if failed else told.hint,
         "internal": not isinstance(error, PoetError) and told.code == "internal",
     }
 

@@ -83,7 +83,11 @@ _SAID_LINES = 40
     "--trace-memory", "trace_memory_bytes", type=parse_bytes, metavar="SIZE",
     help="Address space of the process that traces (torch alone takes some GiB of it).",
 )  # fmt: skip
-@click.option("--verbose", is_flag=True, help="Show what the models' code printed, on stderr.")
+@click.option(
+    "--verbose",
+    is_flag=True,
+    help="Show what the models' code printed, and why it was traced again, on stderr.",
+)
 @server_options
 @json_option
 def check(
@@ -251,6 +255,8 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _show_said(outcome: Outcome) -> None:
+    for step, why in outcome.why_traced.items():
+        say(f"{safe(step, 60)} was traced again: {safe(why, 300)}")
     for step, text in outcome.said.items():
         say(f"{safe(step, 60)} printed:")
         for line in text.splitlines()[-_SAID_LINES:]:
