@@ -129,3 +129,13 @@ def test_the_inputs_of_the_actions_are_documented(where):
     of_page = PAGE.partition("### GitHub")[2].partition("### GitLab")[0]
     for name in [*document["inputs"], *document.get("outputs", {})]:
         assert f"`{name}`" in of_page, name
+
+
+def test_this_projects_own_gate_is_read_and_names_examples(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    entries = load_settings(ROOT).entries
+    assert len(entries) >= 8
+    for entry in entries:
+        module, _, function = entry.step.partition(":")
+        source = (ROOT / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+        assert f"def {function}(" in source
