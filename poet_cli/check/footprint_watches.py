@@ -161,7 +161,11 @@ def _replace(name: str, function: Callable[..., Any]) -> None:
 def watch_imports(listener: Listener) -> None:
     """Tells of every module that is asked for, and puts a telling function before each of
     `_PATH_TAKERS` as soon as its module is there."""
-    sys.meta_path.insert(0, _Finder(listener))
+    finder = _Finder(listener)
+    sys.meta_path.insert(0, finder)
+    for name in _PATH_TAKERS:
+        if isinstance(module := sys.modules.get(name), ModuleType):
+            finder.guard(module)
 
 
 class _Finder:
@@ -178,8 +182,13 @@ class _Finder:
             return None
         spec = self._found_by_others(name, path, target)
         if spec is not None and hasattr(spec.loader, "exec_module"):
-            self._guard(spec, _PATH_TAKERS[name])
+            self._guard_when_executed(spec)
         return spec
+
+    def guard(self, module: ModuleType) -> None:
+        """Puts a telling function before each of the module's that open files unseen."""
+        for name in _PATH_TAKERS[module.__name__]:
+            self._tell_of_first_argument(module, name)
 
     def _found_by_others(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None
@@ -191,14 +200,13 @@ class _Finder:
                     return spec
         return None
 
-    def _guard(self, spec: ModuleSpec, names: Sequence[str]) -> None:
+    def _guard_when_executed(self, spec: ModuleSpec) -> None:
         loader: Any = spec.loader
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            for name in names:
-                self._tell_of_first_argument(module, name)
+            self.guard(module)
 
         loader.exec_module = exec_module
 

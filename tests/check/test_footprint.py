@@ -425,3 +425,42 @@ def test_document_that_is_no_footprint_is_refused(
     document = parse_json(footprint_bytes(project.observe("")))
     with pytest.raises(DocumentError):
         footprint_from_document({**document, name: value})
+
+
+READ_BY_LIBRARIES = {
+    "torch.load": "torch.load('t.pt')",
+    "torch.load mmap": "torch.load('t.pt', mmap=True)",
+    "torch.from_file": "torch.from_file('t.bin', size=4)",
+    "storage": "torch.UntypedStorage.from_file('t.bin', nbytes=16)",
+    "torch.jit.load": "read_script()",
+    "numpy.load": "numpy.load('n.npy')",
+    "numpy.load mmap": "numpy.load('n.npy', mmap_mode='r')",
+    "numpy.fromfile": "numpy.fromfile('t.bin', dtype='f4')",
+    "numpy.memmap": "numpy.memmap('t.bin', dtype='f4', mode='r')",
+    "numpy.loadtxt": "numpy.loadtxt('n.txt')",
+}
+
+
+def test_file_read_by_torch_or_numpy_is_seen_to_change(project: Project) -> None:
+    import numpy as np
+    import torch
+
+    torch.save(torch.ones(4), project.folder / "t.pt")
+    np.save(project.folder / "n.npy", np.ones(4, dtype="f4"))
+    project.write("t.bin", bytes(16))
+    project.write("n.txt", "1 2 3 4")
+    project.write("script.pt", "no script")
+    script = "def read_script():\n  try: torch.jit.load('script.pt')\n  except RuntimeError: pass\n"
+    codes = {
+        name: f"import numpy, torch\n{script}{code}" for name, code in READ_BY_LIBRARIES.items()
+    }
+    footprints = project.observe_all(codes)
+    same = {name: one.unsure or project.change(one) for name, one in footprints.items()}
+    assert same == dict.fromkeys(READ_BY_LIBRARIES)
+    for name in ("t.pt", "t.bin", "n.npy", "n.txt", "script.pt"):
+        path = project.folder / name
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(bytes(data))
+    reasons = {name: project.change(one) or "" for name, one in footprints.items()}
+    assert [name for name, reason in reasons.items() if not reason.endswith("changed")] == []
