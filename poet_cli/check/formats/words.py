@@ -93,17 +93,12 @@ def overhead(value: float | None, base: float | None) -> str:
 
 
 def percent(share: float | None, *, signed: bool = False) -> str:
-    """A share in percent: three digits at most, and no -0%."""
+    """A share in percent, with a decimal where that matters, and no -0%."""
     if share is None:
         return ""
-    shown = f"{100 * share:.1f}" if abs(share) < 10 else f"{100 * share:.3g}"
+    shown = f"{100 * share:.1f}" if abs(share) < 10 else f"{100 * share:.0f}"
     shown = "0" if float(shown) == 0 else shown.removesuffix(".0")
     return f"{'+' if signed and share > 0 and shown != '0' else ''}{shown}%"
-
-
-def peak_words(row: Row) -> str:
-    """The plan's peak."""
-    return size(row.peak_bytes)
 
 
 def excess(row: Row) -> Excess | None:
