@@ -11,6 +11,8 @@ import importlib
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -57,11 +59,12 @@ def load_step(name: str, *, batch_size: int | None = None) -> Step:
 
 def _factory(name: str) -> Callable[..., Any]:
     module_name, _, function = name.partition(":")
-    if not re.fullmatch(r"\w+(\.\w+)*", module_name) or not function.isidentifier():
+    of_file = module_name.endswith(".py") and (Path(module_name).is_file() or "/" in module_name)
+    if of_file or not re.fullmatch(r"\w+(\.\w+)*", module_name) or not function.isidentifier():
         raise UsageError(
             f"Expected MODULE:FUNCTION such as examples.mlp:step, got {printable(name, 60)!r}.",
             code="step_name_invalid",
-            hint="Name a module that can be imported from here, not a file.",
+            hint=_as_module(module_name, function),
         )
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -87,6 +90,29 @@ def _factory(name: str) -> Callable[..., Any]:
             hint=f"{_nearest(module, function)}It should return {_SHAPE}.",
         )
     return made  # type: ignore[no-any-return]
+
+
+def _as_module(module_name: str, function: str) -> str:
+    """What to write, as far as what was written says."""
+    parts = re.findall(r"\w+", module_name.removesuffix(".py"))
+    if not parts or len(module_name) > 200:
+        return "Name a module that can be imported from here, not a file."
+    meant = f"{'.'.join(parts)}:{function if function.isidentifier() else 'step'}"
+    return f"Name a module that can be imported from here, not a file: {meant}"
+
+
+@contextmanager
+def advised(name: str) -> Iterator[None]:
+    """What goes wrong with the step `name` in this block is told with what to write instead."""
+    try:
+        yield
+    except PoetError as error:
+        from poet_cli.check.trace_advice import explained
+
+        told = explained(error, name, Path.cwd())
+        if told is error:
+            raise
+        raise told from error
 
 
 def _nearest(module: ModuleType, function: str) -> str:

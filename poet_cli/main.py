@@ -63,7 +63,12 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
     package="poet_cli.commands",
     sections=SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with: poet devices list. Sizes carry a unit: 512MiB, 1.5GB.",
+    epilog="Examples:\n\n"
+    "\b\n"
+    "  poet trace examples.mlp:step -o mlp.graph.json\n"
+    "  poet plan mlp.graph.json --device raspberry-pi-4b --ram 1900KiB -o mlp.plan.json\n"
+    "  poet show mlp.graph.json mlp.plan.json\n\n"
+    "Sizes carry a unit: 512MiB, 1.5GB. `poet COMMAND --help` has examples of each.",
 )
 @click.option(
     "--version",

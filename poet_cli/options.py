@@ -92,7 +92,7 @@ def chosen_device(device: str | None, device_file: Path | None) -> str | DeviceP
             "Expected one of --device and --device-file, got "
             + ("both." if device is not None else "neither."),
             code="device_missing" if device is None else "device_twice",
-            hint="`poet devices list` shows the devices.",
+            hint="E.g. --device raspberry-pi-4b; `poet devices list` shows them all.",
         )
     if device is not None:
         return device

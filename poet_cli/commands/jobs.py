@@ -28,7 +28,8 @@ _NOT_FOUND = 404
 
 @click.group(
     cls=CommandGroup,
-    epilog="The server is --server URL or POET_SERVER; a token is in POET_TOKEN_FILE or POET_TOKEN.",
+    epilog="Examples: poet jobs list; poet jobs watch ID. The server is --server URL or POET_SERVER; "
+    "a token is in POET_TOKEN_FILE or POET_TOKEN.",
 )
 def jobs() -> None:
     """See and stop what a service works on for you.

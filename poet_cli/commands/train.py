@@ -17,7 +17,7 @@ import click
 from poet_cli import completion
 from poet_cli.commands.trace import set_threads
 from poet_cli.files import load_plan
-from poet_cli.loading import load_step
+from poet_cli.loading import advised, load_step
 from poet_cli.options import chosen_device, device_options, json_option
 from poet_cli.output import print_json, print_table, working
 from poet_cli.planning import InterruptiblePlanner
@@ -153,12 +153,13 @@ def _here(step: str, chosen: dict[str, Any], *, as_json: bool) -> None:
     names = ("plan_file", "device", "device_file", "ram_bytes", "server")
     how = _plan_arguments(*(chosen[name] for name in names))
     steps = chosen["steps"] or _STEPS
-    model, loss_fn, optimizer, batch = load_step(step)
+    with advised(step):
+        model, loss_fn, optimizer, batch = load_step(step)
     set_threads(chosen["threads"])
     from poet_runtime.tracing.trace import trace
     from poet_runtime.train_step import TrainStep
 
-    with working("Preparing the step", quiet=as_json):
+    with working("Preparing the step", quiet=as_json), advised(step):
         program = trace(
             model, loss_fn, optimizer, batch, measure_seconds=is_measured(how), name=step
         )
