@@ -38,6 +38,8 @@ def advised(case: Case, row: Row, plan: Plan | None, planner: Planner) -> Row:
     if row.verdict is Verdict.FITS:
         schedule = keep_everything(case.graph) if plan is None else plan.schedule
         return replace(row, at_peak=_at_peak(case, schedule))
+    if row.verdict is Verdict.UNDECIDED and planner.server is not None and plan is None:
+        return row  # the service gave no answer, so nothing is known to be wrong with the model
     # A plan is looked for here, whoever was asked before: this is a courtesy, and bounded.
     asked = replace(planner, server=None)
     least = _least(case, row, asked)

@@ -171,8 +171,8 @@ def _planned(case: Case, planner: Planner) -> tuple[Row, Plan | None]:
     except BudgetError as error:
         row = case.row(Verdict.DOES_NOT_FIT, error.message, code=error.code, hint=error.hint)
         return row, None
-    except (PlanningError, ServiceError) as error:
-        hint = error.hint if isinstance(error, ServiceError) else _more_time(case.entry)
+    except (PlanningError, ServiceError, PlanError) as error:  # a service's plan may be refused
+        hint = _more_time(case.entry) if isinstance(error, PlanningError) else error.hint
         return case.row(Verdict.UNDECIDED, error.message, code=error.code, hint=hint), None
     kept = case.judged(plan.schedule)
     if kept is not None:

@@ -120,6 +120,9 @@ def check(
 
     shape = "json" if as_json else shape
     server = taken_server(where)
+    if server is not None:
+        with server.client():  # an address that is none is refused before anything is traced
+            pass
     written = [output(text, shape) for text in outputs]
     settings = _first_settings(steps, devices, planner_seconds) if first else None
     if settings is None:

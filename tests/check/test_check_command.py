@@ -313,3 +313,9 @@ def until(condition, seconds=120.0):
     while not condition():
         assert time.monotonic() < ends, "it did not happen"
         time.sleep(0.05)
+
+
+def test_an_address_that_is_none_is_refused_before_anything_is_traced(poet):
+    code, _, err = poet(FITS, "--server", "ftp://somewhere")
+    assert code == 2
+    assert "server_invalid" in err
