@@ -44,6 +44,9 @@ BENCHMARKS = {
     "service": Benchmark(
         module="service", minutes=5, shows="the service: stored answers, a burst, large graphs, streams"
     ),
+    "check": Benchmark(
+        module="check", minutes=6, shows="poet check of ten models on five devices, cold and warm"
+    ),
     "planner-quick": Benchmark(
         module="planner", minutes=4, arguments=("--quick",), shows="the planner, one seed"
     ),
