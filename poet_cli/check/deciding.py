@@ -18,16 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from poet_cli.check.asking import Enough, Planner
 from poet_cli.check.entries import Entry
+from poet_cli.check.proofs import bound_of_all
 from poet_cli.check.report import Row, Verdict
 from poet_core.baseline import judge_keep_everything, keep_everything
 from poet_core.bounds import RamFloor, check_base_costs, ram_floor
 from poet_core.errors import BudgetError, PlanError, PlanningError, PoetError, ServiceError
-from poet_core.plan import Allowed, HoldsFor, Objective, Plan, Problem, Schedule
+from poet_core.plan import Allowed, Objective, Plan, Problem, Schedule
 from poet_core.plan_request import PlanRequest
 from poet_core.simulate import Judgement, simulate
 from poet_core.units import format_bytes, format_joules, format_seconds
 
 if TYPE_CHECKING:
+    import threading
+
     from poet_core.device import DeviceProfile
     from poet_core.graph import TrainingGraph
 
@@ -177,10 +180,10 @@ def _planned(case: Case, planner: Planner) -> tuple[Row, Plan | None]:
     kept = case.judged(plan.schedule)
     if kept is not None:
         return case.fitting(kept, gap=plan.gap), plan
-    return _above_limit(case, plan), plan
+    return _above_limit(case, plan, planner.cancel), plan
 
 
-def _above_limit(case: Case, plan: Plan) -> Row:
+def _above_limit(case: Case, plan: Plan, cancel: threading.Event) -> Row:
     """The best plan found costs more than is allowed: is that proven of every plan?"""
     limit = case.cost_limit
     assert limit is not None  # everything else is in the problem that was planned
@@ -192,11 +195,8 @@ def _above_limit(case: Case, plan: Plan) -> Row:
         "flash_written_bytes": plan.claims.flash_bytes_written,
         "gap": plan.gap,
     }
-    bound = plan.bound
-    speaks = bound is not None and (
-        bound.holds_for is HoldsFor.ANY_ORDER or not plan.allowed.reorder
-    )
-    if bound is not None and speaks and bound.value > limit * (1 + _ROUNDING):
+    bound = bound_of_all(case.free_request.stated_problem(), plan, cancel)
+    if bound is not None and bound.value > limit * (1 + _ROUNDING):
         reason = (
             f"Every plan within {format_bytes(case.entry.ram_bytes)} takes at least "
             f"{shown(bound.value)}, and the limit on {what} is {shown(limit)}."

@@ -153,11 +153,23 @@ def test_a_bound_above_the_limit_is_a_proof(tight_plan):
 
 
 @pytest.mark.parametrize("holds_for", [HoldsFor.GIVEN_ORDER, HoldsFor.PLAN_ORDER])
-def test_a_bound_for_one_order_is_no_proof(tight_plan, holds_for):
+def test_a_bound_for_one_order_is_no_proof(tight_plan, monkeypatch, holds_for):
+    monkeypatch.setattr("poet_cli.check.proofs.any_order_bound", lambda *_: None)
     value = tight_plan.claims.energy_joules * 0.99999
     one, plan = limited(tight_plan, below_plan=0.9999, value=value, holds_for=holds_for)
     row, _ = decide(one, Fixed(plan))
     assert row.verdict is Verdict.UNDECIDED
+
+
+def test_a_proof_for_every_order_is_looked_for_where_the_planner_has_one_for_its_own(planner):
+    # At the floor something has to be paged, which takes more than nothing.
+    hardly = Limit(text="1.0000001x", ratio=1.0000001)
+    one = case(ram_bytes=FLOOR, max_energy=hardly)
+    found = planner.plan(one.free_request, Enough(None, more_seconds=0.0))
+    assert found.claims.energy_joules > one.problem.budget.energy_joules
+    bound = Bound(value=found.claims.energy_joules, holds_for=HoldsFor.GIVEN_ORDER, by="a test")
+    row, _ = decide(one, Fixed(replace(found, bound=bound)))
+    assert (row.verdict, row.code) == (Verdict.DOES_NOT_FIT, "limit_below_bound")
 
 
 def test_a_plan_inside_the_limit_fits(tight_plan):
