@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from poet_core.plan_request import FLASH_WRITES_OF_PEAK
 from poet_cli.command_table import SENTENCES
+from poet_core.plan_request import FLASH_WRITES_OF_PEAK
 from poet_service.problems import STATUS_OF_CODE
 from poet_service.settings import Settings
 
