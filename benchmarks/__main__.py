@@ -48,6 +48,9 @@ BENCHMARKS = {
         module="service_chaos", minutes=20, long=True,
         shows="the service while everything is killed, and under requests that nobody thought of",
     ),
+    "check": Benchmark(
+        module="check", minutes=6, shows="poet check of ten models on five devices, cold and warm"
+    ),
     "planner-quick": Benchmark(
         module="planner", minutes=4, arguments=("--quick",), shows="the planner, one seed"
     ),

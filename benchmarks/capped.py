@@ -167,7 +167,7 @@ def _same_losses(rows: list[Row], step: str) -> bool:
 
 
 def _build(block: Block) -> Step:
-    return resnet.step(batch=block.images, image_size=block.pixels)
+    return resnet.step(batch_size=block.images, image_size=block.pixels)
 
 
 def _plan(block: Block) -> tuple[Program, Plan]:

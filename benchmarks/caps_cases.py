@@ -42,7 +42,7 @@ class Case:
 
 def _bert_small() -> Step:
     shape = bert.BertShape(vocabulary=8000, width=256, layers=4, heads=4, feed_forward=1024)
-    return bert.step(batch=4, length=128, shape=shape)
+    return bert.step(batch_size=4, length=128, shape=shape)
 
 
 CASES = {
@@ -59,7 +59,7 @@ CASES = {
     ),
     "resnet": Case(
         title="ResNet-18 32 x 224 px, SGD momentum",
-        build=lambda: resnet.step(batch=32, image_size=224),
+        build=lambda: resnet.step(batch_size=32, image_size=224),
         targets=(Target(cap_mib=768, ratio=1.03), Target(cap_mib=480, ratio=1.15)),
     ),
     "gpt2": Case(

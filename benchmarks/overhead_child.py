@@ -48,12 +48,12 @@ CASES = {
     ),
     "bert": Case(
         title="BERT small, 4 x 64 tokens, Adam",
-        build=lambda: bert.step(batch=4, length=64, shape=_SMALL),
+        build=lambda: bert.step(batch_size=4, length=64, shape=_SMALL),
         steps_a_turn=1,
     ),
     "resnet": Case(
         title="ResNet-18, 8 x 224 px, SGD momentum",
-        build=lambda: resnet.step(batch=8),
+        build=lambda: resnet.step(batch_size=8),
         steps_a_turn=1,
     ),
 }

@@ -88,7 +88,7 @@ def _gradients(
     shape = bert.BertShape(
         vocabulary=500, positions=32, width=32, layers=2, heads=4, feed_forward=64, dropout=dropout
     )
-    model, loss_fn, _, batch = bert.step(batch=4, length=16, shape=shape)
+    model, loss_fn, _, batch = bert.step(batch_size=4, length=16, shape=shape)
 
     def whole(batch: Batch) -> Tensor:
         return loss_fn(model(*batch[:-1]), batch[-1])

@@ -29,20 +29,20 @@ class Subject:
 
 def _bert_small() -> Step:
     shape = bert.BertShape(vocabulary=4000, width=256, layers=4, heads=4, feed_forward=1024)
-    return bert.step(batch=4, length=128, shape=shape)
+    return bert.step(batch_size=4, length=128, shape=shape)
 
 
 def _gpt2_small() -> Step:
     shape = gpt2.Gpt2Shape(vocabulary=4000, width=256, layers=4, heads=4)
-    return gpt2.step(batch=4, length=128, shape=shape)
+    return gpt2.step(batch_size=4, length=128, shape=shape)
 
 
 SUBJECTS = {
     "resnet": Subject(
         title="ResNet-18 32 x 224 px, SGD momentum",
         blocks="blocks",
-        full=lambda: resnet.step(batch=32, image_size=224),
-        small=lambda: resnet.step(batch=8, image_size=112),
+        full=lambda: resnet.step(batch_size=32, image_size=224),
+        small=lambda: resnet.step(batch_size=8, image_size=112),
     ),
     "gpt2": Subject(
         title="GPT-2 small 2 x 512, AdamW", blocks="layers", full=gpt2.step, small=_gpt2_small

@@ -122,7 +122,7 @@ def masked_token_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 def step(
     *,
-    batch: int = 4,
+    batch_size: int = 4,
     length: int = 512,
     shape: BertShape | None = None,
     optimizer: str = "adam",
@@ -132,12 +132,12 @@ def step(
     shape = shape or BertShape()
     with seeded(seed):
         model = BertForMaskedTokens(shape)
-        tokens = torch.randint(0, shape.vocabulary, (batch, length))
-        masked = torch.rand(batch, length) < _MASKED_SHARE
+        tokens = torch.randint(0, shape.vocabulary, (batch_size, length))
+        masked = torch.rand(batch_size, length) < _MASKED_SHARE
         target = torch.where(masked, tokens, NOT_MASKED)
     return model, masked_token_loss, optimizer_named(optimizer, model), (tokens, target)
 
 
-def step_tiny() -> Step:
+def step_tiny(*, batch_size: int = 4) -> Step:
     """Two layers of 32, 16 tokens, batch 4: for tests and first tries."""
-    return step(batch=4, length=16, shape=TINY)
+    return step(batch_size=batch_size, length=16, shape=TINY)

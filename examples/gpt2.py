@@ -116,7 +116,7 @@ def next_token_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 def step(
     *,
-    batch: int = 2,
+    batch_size: int = 2,
     length: int = 512,
     shape: Gpt2Shape | None = None,
     optimizer: str = "adamw",
@@ -126,11 +126,11 @@ def step(
     shape = shape or Gpt2Shape()
     with seeded(seed):
         model = Gpt2(shape)
-        text = torch.randint(0, shape.vocabulary, (batch, length + 1))
+        text = torch.randint(0, shape.vocabulary, (batch_size, length + 1))
     example = text[:, :-1].contiguous(), text[:, 1:].contiguous()
     return model, next_token_loss, optimizer_named(optimizer, model), example
 
 
-def step_tiny() -> Step:
+def step_tiny(*, batch_size: int = 4) -> Step:
     """Two layers of 32, 16 tokens, batch 4: for tests and first tries."""
-    return step(batch=4, length=16, shape=TINY)
+    return step(batch_size=batch_size, length=16, shape=TINY)

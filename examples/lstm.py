@@ -28,7 +28,7 @@ class LstmClassifier(nn.Module):
 
 def step(
     *,
-    batch: int = 32,
+    batch_size: int = 32,
     length: int = 24,
     vocabulary: int = 5000,
     width: int = 100,
@@ -40,7 +40,7 @@ def step(
     """Two layers of 100, 24 tokens, cross-entropy, Adam, batch 32."""
     with seeded(seed):
         model = LstmClassifier(vocabulary=vocabulary, width=width, layers=layers, classes=classes)
-        tokens = torch.randint(0, vocabulary, (batch, length))
-        labels = torch.randint(0, classes, (batch,))
+        tokens = torch.randint(0, vocabulary, (batch_size, length))
+        labels = torch.randint(0, classes, (batch_size,))
     loss = nn.functional.cross_entropy
     return model, loss, optimizer_named(optimizer, model), (tokens, labels)

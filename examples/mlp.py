@@ -11,7 +11,7 @@ from projection_nets import trainers
 
 def step(
     *,
-    batch: int = 64,
+    batch_size: int = 64,
     features: int = 784,
     hidden: tuple[int, ...] = (256, 256),
     classes: int = 10,
@@ -21,7 +21,7 @@ def step(
     """784-256-256-10 with ReLU, cross-entropy, SGD, batch 64."""
     with seeded(seed):
         model = trainers.feed_forward(features, classes, hidden=hidden)
-        inputs = torch.rand(batch, features)
-        labels = torch.randint(0, classes, (batch,))
+        inputs = torch.rand(batch_size, features)
+        labels = torch.randint(0, classes, (batch_size,))
     loss = nn.functional.cross_entropy
     return model, loss, optimizer_named(optimizer, model), (inputs, labels)

@@ -16,7 +16,7 @@ _CLASSES = 10
 
 def step(
     *,
-    batch: int = 200,
+    batch_size: int = 200,
     hidden: tuple[int, ...] = (1000, 1000, 1000),
     functions: int = 60,
     bits: int = 12,
@@ -29,11 +29,11 @@ def step(
             trainer=trainers.feed_forward(_PIXELS, _CLASSES, hidden=hidden),
             projection=ProjectionNet(_PIXELS, _CLASSES, T=functions, d=bits),
         )
-        pixels = torch.randint(0, 256, (batch, _PIXELS)).to(torch.float32)
-        labels = torch.randint(0, _CLASSES, (batch,))
+        pixels = torch.randint(0, 256, (batch_size, _PIXELS)).to(torch.float32)
+        labels = torch.randint(0, _CLASSES, (batch_size,))
     return joint, joint.loss, optimizer_named(optimizer, joint), (pixels, labels)
 
 
-def step_sgd() -> Step:
+def step_sgd(*, batch_size: int = 200) -> Step:
     """The same with plain SGD, which keeps no state."""
-    return step(optimizer="sgd")
+    return step(batch_size=batch_size, optimizer="sgd")

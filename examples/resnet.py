@@ -1,7 +1,8 @@
-"""ResNet-18 (He et al. 2015) with batch normalisation in training mode.
+"""ResNet-18 and ResNet-50 (He et al. 2015) with batch normalisation in training mode.
 
-Two stems: 7 x 7 with stride 2 and a max-pool for ImageNet's sizes (11,689,512 parameters at 1000
-classes), and the 3 x 3 stem of the same paper's CIFAR experiments for small images.
+Two stems: 7 x 7 with stride 2 and a max-pool for ImageNet's sizes (11,689,512 and 25,557,032
+parameters at 1000 classes), and the 3 x 3 stem of the same paper's CIFAR experiments for small
+images. ResNet-50's stride is in its 3 x 3 convolutions, as everybody's programs have it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from examples.parts import Step, image_batch, optimizer_named, seeded
 
+_EXPANSION = 4
 _SMALL_IMAGE = 64  # below it the large stem would leave a last map of one pixel
 
 
@@ -36,10 +38,39 @@ class BasicBlock(nn.Module):
         return summed
 
 
-class ResNet18(nn.Module):
-    """(batch, 3, size, size) -> (batch, classes)."""
+class Bottleneck(nn.Module):
+    """1 x 1 down, 3 x 3, 1 x 1 up to four times the channels, and a shortcut."""
 
-    def __init__(self, *, classes: int = 1000, width: int = 64, large_stem: bool = True) -> None:
+    def __init__(self, channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        inner = out_channels // _EXPANSION
+        self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.relu = nn.ReLU()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels, out_channels, 1, stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = self.relu(self.bn1(self.conv1(maps)))
+        inner = self.relu(self.bn2(self.conv2(inner)))
+        summed: Tensor = self.relu(self.bn3(self.conv3(inner)) + self.shortcut(maps))
+        return summed
+
+
+class ResNet(nn.Module):
+    """(batch, 3, size, size) -> (batch, classes). `depth`: 18 or 50."""
+
+    def __init__(
+        self, *, depth: int = 18, classes: int = 1000, width: int = 64, large_stem: bool = True
+    ) -> None:
         super().__init__()
         stem: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1, bias=False)]
         if large_stem:
@@ -48,13 +79,14 @@ class ResNet18(nn.Module):
         if large_stem:
             stem.append(nn.MaxPool2d(3, 2, padding=1))
         self.stem = nn.Sequential(*stem)
+        kind, expansion, depths = _KINDS[depth]
         blocks: list[nn.Module] = []
         channels = width
-        for stage in range(4):
-            out_channels = width * 2**stage
-            blocks.append(BasicBlock(channels, out_channels, 1 if stage == 0 else 2))
-            blocks.append(BasicBlock(out_channels, out_channels, 1))
-            channels = out_channels
+        for stage, count in enumerate(depths):
+            out_channels = width * 2**stage * expansion
+            for number in range(count):
+                blocks.append(kind(channels, out_channels, 2 if stage and not number else 1))
+                channels = out_channels
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(channels, classes)
 
@@ -64,22 +96,36 @@ class ResNet18(nn.Module):
         return logits
 
 
+# Table 1 of the paper: the block, its channels over those of its 3 x 3, and how many a stage.
+_KINDS: dict[int, tuple[type[BasicBlock] | type[Bottleneck], int, tuple[int, ...]]] = {
+    18: (BasicBlock, 1, (2, 2, 2, 2)),
+    50: (Bottleneck, _EXPANSION, (3, 4, 6, 3)),
+}
+
+
 def step(
     *,
-    batch: int = 8,
+    batch_size: int = 8,
     image_size: int = 224,
     classes: int = 1000,
     width: int = 64,
+    depth: int = 18,
     optimizer: str = "momentum",
     seed: int = 0,
 ) -> Step:
     """ResNet-18 at 224 x 224, cross-entropy, SGD with momentum, batch 8."""
+    large = image_size > _SMALL_IMAGE
     with seeded(seed):
-        model = ResNet18(classes=classes, width=width, large_stem=image_size > _SMALL_IMAGE)
-        example = image_batch(batch, image_size, classes)
+        model = ResNet(depth=depth, classes=classes, width=width, large_stem=large)
+        example = image_batch(batch_size, image_size, classes)
     return model, nn.functional.cross_entropy, optimizer_named(optimizer, model), example
 
 
-def step_small() -> Step:
+def step_small(*, batch_size: int = 8) -> Step:
     """ResNet-18 for 32 x 32 and 10 classes, batch 8."""
-    return step(batch=8, image_size=32, classes=10)
+    return step(batch_size=batch_size, image_size=32, classes=10)
+
+
+def step_50(*, batch_size: int = 8) -> Step:
+    """ResNet-50 at 224 x 224, batch 8."""
+    return step(batch_size=batch_size, depth=50)

@@ -51,7 +51,7 @@ class VGG16(nn.Module):
 
 def step(
     *,
-    batch: int = 8,
+    batch_size: int = 8,
     image_size: int = 224,
     classes: int = 1000,
     width: int = 64,
@@ -67,10 +67,10 @@ def step(
             width=width,
             classifier_width=classifier_width,
         )
-        example = image_batch(batch, image_size, classes)
+        example = image_batch(batch_size, image_size, classes)
     return model, nn.functional.cross_entropy, optimizer_named(optimizer, model), example
 
 
-def step_small() -> Step:
+def step_small(*, batch_size: int = 4) -> Step:
     """The same layers at 32 x 32, an eighth of the width, 10 classes."""
-    return step(batch=4, image_size=32, classes=10, width=8, classifier_width=64)
+    return step(batch_size=batch_size, image_size=32, classes=10, width=8, classifier_width=64)

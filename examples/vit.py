@@ -101,7 +101,7 @@ class VisionTransformer(nn.Module):
 
 def step(
     *,
-    batch: int = 8,
+    batch_size: int = 8,
     shape: VitShape | None = None,
     optimizer: str = "adamw",
     seed: int = 0,
@@ -110,10 +110,10 @@ def step(
     shape = shape or VitShape()
     with seeded(seed):
         model = VisionTransformer(shape)
-        example = image_batch(batch, shape.image_size, shape.classes)
+        example = image_batch(batch_size, shape.image_size, shape.classes)
     return model, nn.functional.cross_entropy, optimizer_named(optimizer, model), example
 
 
-def step_tiny() -> Step:
+def step_tiny(*, batch_size: int = 4) -> Step:
     """Two layers of 32, images of 32 x 32, batch 4: for tests and first tries."""
-    return step(batch=4, shape=TINY)
+    return step(batch_size=batch_size, shape=TINY)

@@ -101,7 +101,7 @@ def _bert(*, small: bool) -> DemoStep:
             vocabulary=8192, positions=128, width=256, layers=4, heads=4, feed_forward=1024
         )
         rows, length = 16, 128
-    model, loss_fn, optimizer, _ = bert.step(batch=rows, length=length, shape=shape)
+    model, loss_fn, optimizer, _ = bert.step(batch_size=rows, length=length, shape=shape)
     for group in optimizer.param_groups:
         group["lr"] = _BERT_RATE
     words, data = _words(shape.vocabulary, rows * length)
@@ -129,7 +129,7 @@ def _resnet(*, small: bool) -> DemoStep:
 
     resnet = _example("resnet")
     images, pixels = (8, 112) if small else (32, 224)
-    model, loss_fn, optimizer, _ = resnet.step(batch=images, image_size=pixels)
+    model, loss_fn, optimizer, _ = resnet.step(batch_size=images, image_size=pixels)
 
     def batch_of(number: int) -> tuple[torch.Tensor, ...]:
         chance = torch.Generator().manual_seed(number)
@@ -152,7 +152,7 @@ def _mlp(*, small: bool) -> DemoStep:
     mlp, parts = _example("mlp"), _example("parts")
     width, depth, rows = (1024, 4, 128) if small else (2048, 5, 256)
     with parts.seeded(0):
-        model, loss_fn, _, _ = mlp.step(batch=1, hidden=(width,) * depth)
+        model, loss_fn, _, _ = mlp.step(batch_size=1, hidden=(width,) * depth)
     optimizer = parts.optimizer_named("adam", model)
 
     def batch_of(number: int) -> tuple[torch.Tensor, ...]:

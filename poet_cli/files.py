@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,9 @@ from poet_core.plan import Plan
 from poet_core.plan_document import read_plan
 from poet_core.text import printable
 
+_MOST_NAMES = 2000  # of a folder, looked at for the nearest name
+_SCHEMA = re.compile(rb'"schema"\s*:\s*"poet\.([a-z]{1,20})/')
+
 
 def read_file(path: Path, most_bytes: int) -> bytes:
     """The bytes of a file of at most `most_bytes`. Raises UsageError or DocumentError."""
@@ -35,7 +39,7 @@ def read_file(path: Path, most_bytes: int) -> bytes:
         raise UsageError(
             f"Cannot read {printable(str(path))!r}: {_reason(error)}.",
             code="file_unreadable",
-            hint="Check the path.",
+            hint=_instead(path) if isinstance(error, FileNotFoundError) else "Check the path.",
         ) from error
     if len(data) > most_bytes:
         raise DocumentError(
@@ -46,16 +50,37 @@ def read_file(path: Path, most_bytes: int) -> bytes:
     return data
 
 
+def _instead(path: Path) -> str:
+    """What to try where there is no such file: one with a similar name, or how one is made."""
+    from difflib import get_close_matches
+
+    try:
+        names = [
+            each.name for each, _ in zip(path.parent.iterdir(), range(_MOST_NAMES), strict=False)
+        ]
+    except OSError:
+        return f"There is no folder {printable(str(path.parent), 80)!r}; check the path."
+    near = get_close_matches(path.name[:80], names, n=1)
+    meant = f"Did you mean {printable(str(path.parent / near[0]), 120)}? " if near else ""
+    if path.name.endswith(".graph.json"):
+        return f"{meant}Make it: poet trace MODULE:FUNCTION -o {printable(str(path), 120)}"
+    return meant.strip() or "Check the path; `poet trace` writes graphs, `poet plan` plans."
+
+
 def load_graph(path: Path) -> TrainingGraph:
     """The graph in a file; errors name the file."""
     with _named(path):
-        return read_graph(read_file(path, DEFAULT_LIMITS.document_bytes))
+        text = read_file(path, DEFAULT_LIMITS.document_bytes)
+        with _told_apart(text, "graph"):
+            return read_graph(text)
 
 
 def load_plan(path: Path) -> Plan:
     """The plan in a file; errors name the file."""
     with _named(path):
-        return read_plan(read_file(path, DEFAULT_LIMITS.document_bytes))
+        text = read_file(path, DEFAULT_LIMITS.document_bytes)
+        with _told_apart(text, "plan"):
+            return read_plan(text)
 
 
 def load_device_file(path: Path) -> DeviceProfile:
@@ -115,6 +140,20 @@ def _replace(path: Path, data: bytes) -> None:
     except BaseException:
         with contextlib.suppress(OSError):
             Path(name).unlink()
+        raise
+
+
+@contextlib.contextmanager
+def _told_apart(text: bytes, wanted: str) -> Iterator[None]:
+    """A document of another kind is named as what it says that it is."""
+    try:
+        yield
+    except DocumentError as error:
+        said = _SCHEMA.search(text)
+        if said is not None and (kind := said.group(1).decode()) != wanted:
+            error.hint = (
+                f"It says that it is a poet.{kind} document, and a {wanted} is expected here."
+            )
         raise
 
 

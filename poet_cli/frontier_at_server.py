@@ -102,13 +102,14 @@ def _collect(
     tell: Callable[[str], None],
 ) -> bool:
     """Fills `points`; whether Ctrl-C came meanwhile."""
+    from poet_cli.frontier_report import progress_line
     from poet_solvers.frontier_store import StoredPoint
 
     def heard(found: PlannedPoint) -> None:
         if found.ram_bytes in points:
             return
         points[found.ram_bytes] = _point(found)
-        tell(f"{len(points)} of {len(sweep.budgets)} budgets")
+        tell(progress_line(len(points), len(sweep.budgets), points[found.ram_bytes]))
         if found.plan is not None:
             seconds = sweep.request.wall_seconds
             store.add(StoredPoint(plan=found.plan, limit_seconds=seconds, settled=False))

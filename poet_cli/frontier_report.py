@@ -8,7 +8,7 @@ import click
 
 from poet_cli.output import print_table, safe
 from poet_core.plan import Objective, Plan
-from poet_core.units import format_bytes
+from poet_core.units import format_bytes, format_joules, format_seconds
 from poet_solvers.frontier import Frontier
 from poet_solvers.frontier_points import FrontierPoint, PointEnding
 
@@ -47,6 +47,20 @@ def print_frontier(found: Frontier) -> None:
         f"{format_bytes(found.floor.floor_bytes)}, set by {safe(found.floor.set_by)}; "
         f"{found.wall_seconds:.1f} s"
     )
+
+
+def progress_line(done: int, budgets: int, point: FrontierPoint | None = None) -> str:
+    """How many budgets are done, and what the newest one showed."""
+    text = f"{done} of {budgets} budgets"
+    if point is None:
+        return text
+    newest = f"{text}; {format_bytes(point.ram_bytes)}: "
+    if point.plan is None:
+        return newest + (_note(point, False) or "no plan")
+    amount = point.plan.objective_value
+    shown = format_joules if point.plan.objective is Objective.ENERGY else format_seconds
+    gap = "" if point.plan.gap is None else f", gap {_small(point.plan.gap)}%"
+    return f"{newest}best {shown(amount)}{gap}"
 
 
 def _small(gap: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from poet_cli.caps import can_enforce, check_plan_fits, plan_for_cap
 from poet_cli.commands.trace import set_threads
 from poet_cli.isolated_training import Job, WorkerChoices, train_isolated, units_of
-from poet_cli.loading import load_step
+from poet_cli.loading import advised, load_step
 from poet_cli.output import working
 from poet_cli.planning import InterruptiblePlanner, interrupted, planned_for_time
 
@@ -32,10 +32,11 @@ def train_step_isolated(
     """Traces, plans and trains. `how`: TrainStep's plan, device, ram and planner; None to plan for
     the cap alone. Returns what is to be said, as JSON values."""
     choices.check_place()
-    model, loss_fn, optimizer, batch = load_step(step)
+    with advised(step):
+        model, loss_fn, optimizer, batch = load_step(step)
     set_threads(chosen["threads"])
     cap_bytes = chosen["cap_bytes"]
-    with working("Preparing the step", quiet=quiet) as renew:
+    with working("Preparing the step", quiet=quiet) as renew, advised(step):
         if how is None:
             program, plan = _for_cap((model, loss_fn, optimizer, batch), step, chosen, renew)
         else:

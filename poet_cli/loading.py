@@ -1,6 +1,6 @@
 """MODULE:FUNCTION: the user's own training step.
 
-The function takes no arguments and returns (model, loss_fn, optimizer, batch), where
+The function takes no arguments, or a batch size, and returns (model, loss_fn, optimizer, batch), where
 loss = loss_fn(model(*batch[:-1]), batch[-1]): the batch's last element is the target. The current
 folder is importable. What goes wrong in the user's code is shown with the user's file and line.
 """
@@ -11,6 +11,8 @@ import importlib
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,6 +21,7 @@ from poet_core.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
     import torch
 
@@ -39,26 +42,29 @@ def require_torch() -> None:
         )
 
 
-def load_step(name: str) -> Step:
-    """What the function called `name` returns, its shape checked. Raises UsageError."""
+def load_step(name: str, *, batch_size: int | None = None) -> Step:
+    """What the function called `name` returns, its shape checked. `batch_size` is given to it as
+    `batch_size=`, or as `batch=` where it calls it so. Raises UsageError."""
     require_torch()
     factory = _factory(name)
+    arguments = {} if batch_size is None else {_size_name(factory, name): batch_size}
     try:
-        made = factory()
+        made = factory(**arguments)
     except PoetError:
         raise
     except Exception as error:  # noqa: BLE001  The user's code may raise anything.
         _refuse_failure(f"{printable(name)}()", error)
-    return _checked(made, name)
+    return checked_step(made, name)
 
 
-def _factory(name: str) -> Callable[[], Any]:
+def _factory(name: str) -> Callable[..., Any]:
     module_name, _, function = name.partition(":")
-    if not re.fullmatch(r"\w+(\.\w+)*", module_name) or not function.isidentifier():
+    of_file = module_name.endswith(".py") and (Path(module_name).is_file() or "/" in module_name)
+    if of_file or not re.fullmatch(r"\w+(\.\w+)*", module_name) or not function.isidentifier():
         raise UsageError(
             f"Expected MODULE:FUNCTION such as examples.mlp:step, got {printable(name, 60)!r}.",
             code="step_name_invalid",
-            hint="Name a module that can be imported from here, not a file.",
+            hint=_as_module(module_name, function),
         )
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -81,12 +87,66 @@ def _factory(name: str) -> Callable[[], Any]:
         raise UsageError(
             f"Module {module_name} has no function {printable(function, 60)!r}.",
             code="step_function_missing",
-            hint=f"It should return {_SHAPE}.",
+            hint=f"{_nearest(module, function)}It should return {_SHAPE}.",
         )
     return made  # type: ignore[no-any-return]
 
 
-def _checked(made: Any, name: str) -> Step:
+def _as_module(module_name: str, function: str) -> str:
+    """What to write, as far as what was written says."""
+    parts = re.findall(r"\w+", module_name.removesuffix(".py"))
+    if not parts or len(module_name) > 200:
+        return "Name a module that can be imported from here, not a file."
+    meant = f"{'.'.join(parts)}:{function if function.isidentifier() else 'step'}"
+    return f"Name a module that can be imported from here, not a file: {meant}"
+
+
+@contextmanager
+def advised(name: str) -> Iterator[None]:
+    """What goes wrong with the step `name` in this block is told with what to write instead."""
+    try:
+        yield
+    except PoetError as error:
+        from poet_cli.check.trace_advice import explained
+
+        told = explained(error, name, Path.cwd())
+        if told is error:
+            raise
+        raise told from error
+
+
+def _nearest(module: ModuleType, function: str) -> str:
+    """Asks whether one of the module's own functions with a similar name was meant."""
+    from difflib import get_close_matches
+
+    known = [name for name, one in vars(module).items() if callable(one) and name[0] != "_"]
+    near = get_close_matches(function[:64], known, n=1, cutoff=0.5)
+    return f"Did you mean {module.__name__}:{near[0]}? " if near else ""
+
+
+def _size_name(factory: Callable[..., Any], name: str) -> str:
+    """What the function calls its batch size."""
+    import inspect
+
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())
+    except (TypeError, ValueError):  # some written in C say nothing of themselves
+        parameters = []
+    for wanted in ("batch_size", "batch"):
+        if any(one.name == wanted and one.kind is not one.POSITIONAL_ONLY for one in parameters):
+            return wanted
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return "batch_size"
+    function = printable(name.partition(":")[2], 60)
+    raise UsageError(
+        f"Expected {printable(name, 60)} to take batch_size, which a batch size is given by.",
+        code="step_batch_size",
+        hint=f"Write def {function}(batch_size=8): and make the batch that large.",
+    )
+
+
+def checked_step(made: Any, name: str) -> Step:
+    """`made` where it is what a step's function called `name` should return. Raises UsageError."""
     import torch
 
     if not isinstance(made, tuple) or len(made) != 4:

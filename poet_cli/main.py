@@ -11,6 +11,7 @@ traceback is shown only with POET_DEBUG=1.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -18,21 +19,8 @@ from collections.abc import Sequence
 
 import click
 
-from poet_cli.commands import (
-    addresses,
-    devices,
-    frontier,
-    jobs,
-    least_ram,
-    plan,
-    serve,
-    show,
-    tokens,
-    trace,
-    train,
-    verify,
-    worker,
-)
+from poet_cli.command_group import LazyGroup
+from poet_cli.command_table import SECTIONS
 from poet_cli.output import print_json, safe
 from poet_core.errors import (
     BudgetError,
@@ -71,8 +59,16 @@ def _print_version(context: click.Context, _: click.Parameter, wanted: bool) -> 
 
 
 @click.group(
+    cls=LazyGroup,
+    package="poet_cli.commands",
+    sections=SECTIONS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with: poet devices list. Sizes carry a unit: 512MiB, 1.5GB.",
+    epilog="Examples:\n\n"
+    "\b\n"
+    "  poet trace examples.mlp:step -o mlp.graph.json\n"
+    "  poet plan mlp.graph.json --device raspberry-pi-4b --ram 1900KiB -o mlp.plan.json\n"
+    "  poet show mlp.graph.json mlp.plan.json\n\n"
+    "Sizes carry a unit: 512MiB, 1.5GB. `poet COMMAND --help` has examples of each.",
 )
 @click.option(
     "--version",
@@ -86,26 +82,15 @@ def cli() -> None:
     """Train inside a device's RAM: trace a step, plan it, judge the plan, replay it."""
 
 
-for _command in (
-    trace.trace,
-    plan.plan,
-    verify.verify,
-    show.show,
-    frontier.frontier,
-    least_ram.least_ram,
-    addresses.addresses,
-    train.train,
-    devices.devices,
-    serve.serve,
-    jobs.jobs,
-    tokens.tokens,
-    worker.worker,
-):
-    cli.add_command(_command)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit; or answer a shell that completes it."""
+    asked = os.environ.get("_POET_COMPLETE")
+    if asked:
+        from poet_cli.completion import answer
+
+        sys.exit(answer(cli, asked))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name of a document may be in any script
+        sys.stdout.reconfigure(errors="backslashreplace")
     given = list(sys.argv[1:] if arguments is None else arguments)
     sys.exit(run(given))
 
@@ -160,8 +145,23 @@ def _show(error: PoetError, as_json: bool) -> None:
 def _show_click(error: click.ClickException, as_json: bool) -> None:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "poet"
-    refused = UsageError(safe(error.format_message(), 500), hint=f"See `{path} --help`.")
-    _show(refused, as_json)
+    hint, code = f"See `{path} --help`.", "usage"
+    message = error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        code, message = "option_unknown", f"`{path}` has no option {error.option_name}."
+        if error.possibilities:
+            hint = f"Did you mean {' or '.join(error.possibilities)}? {hint}"
+    elif isinstance(error, click.MissingParameter):
+        code, hint = "argument_missing", f"{_example(context)}{hint}"
+    _show(UsageError(safe(message, 500), code=code, hint=hint), as_json)
+
+
+def _example(context: click.Context | None) -> str:
+    """The first example of the command's help, as a hint."""
+    lines = ((context.command.epilog or "") if context is not None else "").splitlines()
+    shown = (line.strip().removeprefix("Example: ") for line in lines)
+    first = next((line for line in shown if line.startswith("poet ")), "")
+    return f"E.g. `{first}`. " if first else ""
 
 
 def _show_unexpected(error: Exception, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from poet_cli import completion
 from poet_cli.files import load_device_file
 from poet_core.device import DeviceProfile
 from poet_core.errors import UsageError
@@ -69,7 +70,17 @@ def device_options(command: _Command) -> _Command:
         metavar="FILE",
         help="Your own device profile (poet.device/1), TOML or JSON.",
     )(command)
-    return click.option("--device", metavar="NAME", help="A device of `poet devices list`.")(
+    return click.option(
+        "--device",
+        metavar="NAME",
+        shell_complete=completion.devices,
+        help="A device of `poet devices list`.",
+    )(command)
+
+
+def step_argument(command: _Command) -> _Command:
+    """MODULE:FUNCTION."""
+    return click.argument("step", metavar="MODULE:FUNCTION", shell_complete=completion.steps)(
         command
     )
 
@@ -81,7 +92,7 @@ def chosen_device(device: str | None, device_file: Path | None) -> str | DeviceP
             "Expected one of --device and --device-file, got "
             + ("both." if device is not None else "neither."),
             code="device_missing" if device is None else "device_twice",
-            hint="`poet devices list` shows the devices.",
+            hint="E.g. --device raspberry-pi-4b; `poet devices list` shows them all.",
         )
     if device is not None:
         return device

@@ -1,12 +1,14 @@
 """What goes to the terminal. stdout is for results, stderr for progress and errors.
 
-Text from documents passes `safe`, and tables never interpret markup: a name with a terminal escape
+Colour is for terminals; NO_COLOR (not empty) turns it off, FORCE_COLOR turns it on everywhere. Text from documents passes `safe`, and tables never interpret markup: a name with a terminal escape
 or with [bold] in it is shown as it is written.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +34,24 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def in_colour() -> bool:
+    """Whether stdout takes colour (no-color.org, force-color.org; the first one wins)."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
+
+
+def echo_styled(text: str, *, nl: bool = True, **style: Any) -> None:
+    """`text`, which is safe to show, on stdout with click's styles where there is colour."""
+    coloured = in_colour()
+    click.echo(click.style(text, **style) if coloured else text, nl=nl, color=coloured)
+
+
+def terminal_width(most: int = 100) -> int:
+    """Columns for a picture or a text; 80 where no terminal says."""
+    return min(shutil.get_terminal_size((80, 24)).columns, most)
+
+
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
 ) -> None:
@@ -40,7 +60,8 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    coloured = in_colour()
+    table = Table(box=None, pad_edge=False, header_style="bold" if coloured else "")
     for column in columns:
         table.add_column(
             Text(column), justify="right" if column in right else "left", overflow="fold"
@@ -49,7 +70,9 @@ def print_table(
         table.add_row(*(Text(safe(cell, 400)) for cell in row))
     # Without a terminal, lines are not cut to a width that nobody has.
     width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+    Console(width=width, force_terminal=coloured, highlight=False, markup=False, emoji=False).print(
+        table
+    )
 
 
 @contextmanager

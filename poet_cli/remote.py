@@ -95,10 +95,11 @@ class ServerPlanner:
 
     server: ServerChoice
     cancel: threading.Event = field(default_factory=threading.Event)
+    on_progress: Callable[[JobProgress], object] | None = None
 
     def until(self, cancel: threading.Event) -> ServerPlanner:
         """The same for a thread, which Ctrl-C does not reach."""
-        return ServerPlanner(self.server, cancel)
+        return ServerPlanner(self.server, cancel, self.on_progress)
 
     def plan(self, request: PlanRequest) -> Plan:
         """See `PlannerClient.plan`. After `cancel`, the best plan so far or ServiceError."""
@@ -113,10 +114,10 @@ class ServerPlanner:
         return CancellablePlanner(self.cancel).plan(request)
 
     def _plan(self, client: PlannerClient, request: PlanRequest) -> Plan:
-        job = client.submit(request)
+        job = client.submit(request, on_progress=self.on_progress)
         with _stopped_on(self.cancel, job):
             try:
-                return job.wait()
+                return job.wait(on_progress=self.on_progress)
             except ServiceError as error:
                 _leave(job, error)
                 raise

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from poet_core.graph import TrainingGraph
-from poet_core.plan import Do, Plan
+from poet_core.plan import Budget, Do, Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +22,12 @@ class Resident:
     touched: bool
 
 
-def residents(graph: TrainingGraph, plan: Plan, position: int) -> list[Resident]:
+def residents(
+    graph: TrainingGraph, budget: Budget, schedule: Schedule, position: int
+) -> list[Resident]:
     """What is in RAM during instruction `position` (-1: before the first), largest first."""
-    budget, instructions = plan.budget, plan.schedule.instructions
-    here = set(plan.schedule.start_ram)
+    instructions = schedule.instructions
+    here = set(schedule.start_ram)
     here |= {item.id for item in graph.storages if not item.persistent} & {
         item.id for item in graph.storages if graph.begins_resident(item.id)
     }

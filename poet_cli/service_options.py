@@ -30,7 +30,10 @@ _OPTIONS = (
     ),
 )  # fmt: skip
 
-_NEEDED = ("alembic", "fastapi", "prometheus_client", "pydantic_settings", "sqlalchemy", "uvicorn")
+SERVICE_MODULES = (
+    "alembic", "fastapi", "prometheus_client", "pydantic_settings", "sqlalchemy", "uvicorn",
+)  # fmt: skip
+QUEUE_MODULES = ("procrastinate", "psycopg", "psycopg_pool")
 
 
 def service_options(command: _Command) -> _Command:
@@ -55,7 +58,7 @@ def require_service() -> None:
     """Raise UsageError (`service_missing`) where the service's extra is not installed."""
     import importlib.util
 
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in SERVICE_MODULES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
             f"The service needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "

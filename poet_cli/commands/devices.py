@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from poet_cli import completion
+from poet_cli.command_group import CommandGroup
 from poet_cli.files import write_file
 from poet_cli.options import json_option
 from poet_cli.output import print_json, print_table, safe
@@ -14,7 +16,8 @@ from poet_core.device import DeviceProfile
 
 
 @click.group(
-    epilog="Examples: poet devices list; poet devices show jetson-tx2; poet devices measure"
+    cls=CommandGroup,
+    epilog="Examples: poet devices list; poet devices show jetson-tx2; poet devices measure",
 )
 def devices() -> None:
     """The devices that plans can be made for."""
@@ -52,7 +55,7 @@ def list_devices(as_json: bool) -> None:
 
 
 @devices.command("show", epilog="Example: poet devices show jetson-tx2")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.devices)
 @json_option
 def show_device(name: str, as_json: bool) -> None:
     """Every number of a device with its source; estimates are marked."""

@@ -172,13 +172,15 @@ def _frontier_here(
         wall_seconds=how.wall_seconds, threads=max(1, _cpus() // jobs), moves=how.moves,
         seed=how.seed,
     )  # fmt: skip
+    from poet_cli.frontier_report import progress_line
+
     done: set[int] = set()
 
     with working(f"0 of {len(budgets)} budgets", quiet=quiet) as tell:
 
         def heard(point: FrontierPoint) -> None:
             done.add(point.ram_bytes)
-            tell(f"{len(done)} of {len(budgets)} budgets")
+            tell(progress_line(len(done), len(budgets), point))
 
         def work(cancel: threading.Event) -> Frontier:
             with process_pool(jobs) if jobs > 1 else contextlib.nullcontext() as executor:

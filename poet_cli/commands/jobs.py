@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from poet_cli.command_group import CommandGroup
 from poet_cli.files import write_file
 from poet_cli.job_report import event_line, page_document, print_page, print_view, view_document
 from poet_cli.options import json_option
@@ -26,7 +27,9 @@ _NOT_FOUND = 404
 
 
 @click.group(
-    epilog="The server is --server URL or POET_SERVER; a token is in POET_TOKEN_FILE or POET_TOKEN."
+    cls=CommandGroup,
+    epilog="Examples: poet jobs list; poet jobs watch ID. The server is --server URL or POET_SERVER; "
+    "a token is in POET_TOKEN_FILE or POET_TOKEN.",
 )
 def jobs() -> None:
     """See and stop what a service works on for you.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "  poet plan mlp.graph.json --device raspberry-pi-4b --ram 3MiB -o mlp.plan.json\n"
     "  poet plan mlp.graph.json --device nrf52840 --time 1.2x --no-page\n"
     "  poet plan mlp.graph.json --device host --ram 3MiB --server http://127.0.0.1:8080\n"
-    "  poet plan mlp.graph.json --device host --ram 3MiB --server https://plans.example --fallback local",
+    "  poet plan mlp.graph.json --device mkr1000 --server https://plans.example --fallback local",
 )
 @click.argument("graph", type=click.Path(path_type=Path))
 @device_options

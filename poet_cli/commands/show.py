@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from poet_cli.files import keep_inputs, load_graph, load_plan, write_file
 from poet_cli.options import json_option
-from poet_cli.output import print_json, print_table, safe
+from poet_cli.output import echo_styled, print_json, print_table, safe, terminal_width
 
 if TYPE_CHECKING:
+    from poet_cli.chart import Timeline
     from poet_core.graph import TrainingGraph
     from poet_core.plan import Plan
 
 _ROWS = 12
+_STYLES: dict[str, dict[str, Any]] = {
+    "forward": {"fg": "cyan"},
+    "backward": {"fg": "blue"},
+    "backward and update": {"fg": "blue"},
+    "update": {"fg": "magenta"},
+    "budget": {"fg": "red"},
+    "peak": {"bold": True},
+    "mark": {"fg": "yellow"},
+}
 
 
 @click.command(
@@ -35,9 +45,11 @@ _ROWS = 12
 def show(graph: Path, plan: Path, html: Path | None, as_json: bool) -> None:
     """Show a plan: memory over program order, its peak, and what is in RAM there.
 
-    The plan is judged first; what is shown are the judge's figures.
+    The plan is judged first; what is shown are the judge's figures. Below the axis: where the phases
+    begin, and where storages are paged in and out and ops run again.
     """
     from poet_cli.residency import residents
+    from poet_cli.timeline import phase_starts, timeline_of
     from poet_core.summary import summarize
     from poet_core.verify import verify
 
@@ -46,7 +58,7 @@ def show(graph: Path, plan: Path, html: Path | None, as_json: bool) -> None:
     judgement = verify(step, found)
     summary = summarize(step, found, judgement)
     peak = judgement.peak_instruction
-    at_peak = residents(step, found, peak)
+    at_peak = residents(step, found.budget, found.schedule, peak)
     where = describe_instruction(step, found, peak)
     if html is not None:
         from poet_cli.report import html_report
@@ -57,6 +69,10 @@ def show(graph: Path, plan: Path, html: Path | None, as_json: bool) -> None:
             summary.to_document()
             | {
                 "peak_instruction": peak,
+                "phases": [
+                    {"phase": phase, "instruction": first}
+                    for phase, first in phase_starts(step, found)
+                ],
                 "memory_bytes": list(judgement.memory_bytes),
                 "at_peak": [
                     {"name": item.name, "role": item.role, "bytes": item.size_bytes}
@@ -65,13 +81,10 @@ def show(graph: Path, plan: Path, html: Path | None, as_json: bool) -> None:
             }
         )
         return
-    from poet_cli.chart import memory_chart
     from poet_core.units import format_bytes
 
-    width = min(shutil.get_terminal_size((100, 24)).columns, 160)
-    for line in memory_chart(judgement.memory_bytes, found.budget.ram_bytes, width=width):
-        click.echo(line)
-    click.echo(f"\n{summary.line()}")
+    _draw(timeline_of(step, found, judgement))
+    click.echo(f"\n{safe(summary.line(), 400)}")
     click.echo(f"peak {format_bytes(judgement.peak_bytes)} {where}; in RAM there:\n")
     print_table(
         ("size", "storage", "role", ""),
@@ -85,6 +98,16 @@ def show(graph: Path, plan: Path, html: Path | None, as_json: bool) -> None:
     if rest:
         total = format_bytes(sum(item.size_bytes for item in rest))
         click.echo(f"and {len(rest)} more, {total} together")
+
+
+def _draw(timeline: Timeline) -> None:
+    from poet_cli.chart import glyphs_for, memory_chart
+
+    glyphs = glyphs_for(sys.stdout.encoding)
+    for line in memory_chart(timeline, width=terminal_width(160), glyphs=glyphs):
+        for text, role in line:
+            echo_styled(text, nl=False, **_STYLES.get(role, {}))
+        click.echo()
 
 
 def describe_instruction(graph: TrainingGraph, plan: Plan, position: int) -> str:

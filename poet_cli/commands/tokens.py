@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from poet_cli.command_group import CommandGroup
 from poet_cli.options import json_option
 from poet_cli.output import print_json, print_table, say
 from poet_cli.service_options import loaded_settings, require_service, service_options
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-@click.group(epilog="Example: poet tokens create laptop --scope plans --scope devices")
+@click.group(
+    cls=CommandGroup, epilog="Example: poet tokens create laptop --scope plans --scope devices"
+)
 def tokens() -> None:
     """API tokens of the service whose database this is; `poet serve` need not run."""
 

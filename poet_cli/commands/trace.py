@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from poet_cli.files import write_file
-from poet_cli.loading import load_step
-from poet_cli.options import json_option
+from poet_cli.loading import advised, load_step
+from poet_cli.options import json_option, step_argument
 from poet_cli.output import print_json, working
 from poet_core.units import parse_bytes
 
@@ -18,7 +18,7 @@ from poet_core.units import parse_bytes
 @click.command(
     epilog="Example: poet trace examples.mlp:step -o mlp.graph.json",
 )
-@click.argument("step", metavar="MODULE:FUNCTION")
+@step_argument
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("graph.json"), show_default=True,
     help="Where the graph goes; - is standard output.",
@@ -47,13 +47,14 @@ def trace(
     FUNCTION takes no arguments and returns (model, loss_fn, optimizer, batch); the batch's last
     element is the target. Nothing is trained, and the graph holds no weights and no code.
     """
-    model, loss_fn, optimizer, batch = load_step(step)
+    with advised(step):
+        model, loss_fn, optimizer, batch = load_step(step)
     set_threads(threads)
     from poet_core.graph_document import graph_sha256, graph_to_document
     from poet_runtime.step_options import StepOptions
     from poet_runtime.tracing.trace import trace as trace_step
 
-    with working(f"Tracing {step}", quiet=as_json):
+    with working(f"Tracing {step}", quiet=as_json), advised(step):
         program = trace_step(
             model, loss_fn, optimizer, batch, measure_seconds=measure_seconds, name=step,
             options=StepOptions(split_above_bytes=split_above_bytes),

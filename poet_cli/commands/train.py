@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from poet_cli import completion
 from poet_cli.commands.trace import set_threads
 from poet_cli.files import load_plan
-from poet_cli.loading import load_step
+from poet_cli.loading import advised, load_step
 from poet_cli.options import chosen_device, device_options, json_option
 from poet_cli.output import print_json, print_table, working
 from poet_cli.planning import InterruptiblePlanner
@@ -47,7 +48,9 @@ _SECONDS = 60.0
     "  poet train --demo bert --cap 512MiB\n"
     "  poet train --demo bert --small",
 )
-@click.argument("step", metavar="[MODULE:FUNCTION]", required=False)
+@click.argument(
+    "step", metavar="[MODULE:FUNCTION]", required=False, shell_complete=completion.steps
+)
 @click.option(
     "--plan", "plan_file", type=click.Path(path_type=Path), metavar="FILE",
     help="A plan for exactly this step, from `poet plan`.",
@@ -69,7 +72,7 @@ _SECONDS = 60.0
 @click.option("--small", is_flag=True, help="A demo of under a minute, with a cap of its own.")
 @json_option
 def train(step: str | None, as_json: bool, demo: str | None, **chosen: Any) -> None:
-    """Train some steps of FUNCTION's model on its own batch, inside the RAM of a plan.
+    """Train some steps inside the RAM of a plan: FUNCTION's model, on its own batch.
 
     Give a saved plan, or a device and a budget to plan now. The last steps run under PyTorch's
     profiler: the peak of tensor memory that it sees stands beside the planned one.
@@ -150,12 +153,13 @@ def _here(step: str, chosen: dict[str, Any], *, as_json: bool) -> None:
     names = ("plan_file", "device", "device_file", "ram_bytes", "server")
     how = _plan_arguments(*(chosen[name] for name in names))
     steps = chosen["steps"] or _STEPS
-    model, loss_fn, optimizer, batch = load_step(step)
+    with advised(step):
+        model, loss_fn, optimizer, batch = load_step(step)
     set_threads(chosen["threads"])
     from poet_runtime.tracing.trace import trace
     from poet_runtime.train_step import TrainStep
 
-    with working("Preparing the step", quiet=as_json):
+    with working("Preparing the step", quiet=as_json), advised(step):
         program = trace(
             model, loss_fn, optimizer, batch, measure_seconds=is_measured(how), name=step
         )

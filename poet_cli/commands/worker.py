@@ -9,7 +9,7 @@ import click
 
 from poet_cli.options import json_option
 from poet_cli.output import print_json
-from poet_cli.service_options import loaded_settings, service_options
+from poet_cli.service_options import QUEUE_MODULES, loaded_settings, service_options
 from poet_core.errors import UsageError
 
 
@@ -60,8 +60,7 @@ def worker(config: Path | None, alive_file: Path | None, as_json: bool, **given:
 def _require_queue() -> None:
     import importlib.util
 
-    needed = ("procrastinate", "psycopg", "psycopg_pool")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    missing = [name for name in QUEUE_MODULES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
             f"A worker needs {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} "

@@ -57,7 +57,7 @@ def test_what_is_written_is_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_an_empty_step_runs_no_kernel_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A convolution with batch norm, whose buffers the step replaces, beside what updates change."""
     monkeypatch.setattr(overhead_child, "_EMPTY_STEPS", 3)
-    model, loss_fn, optimizer, batch = resnet.step(batch=2, image_size=32, width=8, classes=10)
+    model, loss_fn, optimizer, batch = resnet.step(batch_size=2, image_size=32, width=8, classes=10)
     with TrainStep(model, loss_fn, optimizer, batch) as step:
         for _ in range(2):
             step(*batch)
@@ -83,7 +83,7 @@ def test_a_side_answers_and_both_have_the_same_losses(
     side: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = overhead_child.Case(
-        title="tiny", build=lambda: mlp.step(features=8, hidden=(8,), batch=4), steps_a_turn=1
+        title="tiny", build=lambda: mlp.step(features=8, hidden=(8,), batch_size=4), steps_a_turn=1
     )
     monkeypatch.setattr(overhead_child, "CASES", {"tiny": tiny})
     monkeypatch.setattr("sys.argv", ["overhead_child", "tiny", side])

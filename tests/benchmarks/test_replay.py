@@ -39,7 +39,7 @@ def one_thread() -> Iterator[None]:
 def wide_gpt2() -> Step:
     """Its logits, and nothing else, are larger than what goes to disk."""
     shape = gpt2.Gpt2Shape(vocabulary=9000, positions=32, width=16, layers=4, heads=2)
-    return gpt2.step(batch=4, length=16, shape=shape)
+    return gpt2.step(batch_size=4, length=16, shape=shape)
 
 
 def trained(build: Callable[[], Step], blocks: str, method: str) -> tuple[list[float], Trainer]:

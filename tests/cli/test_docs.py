@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from poet_cli.command_table import SENTENCES
 from poet_core.plan_request import FLASH_WRITES_OF_PEAK
 from poet_service.problems import STATUS_OF_CODE
 from poet_service.settings import Settings
@@ -50,6 +51,18 @@ def test_documented_options_exist(poet, command):
     assert len(options) >= 2
     assert all(option in CLI + SERVICE for option in options)
     assert [option for option in options if option not in known] == []
+
+
+def test_every_command_is_documented():
+    assert [name for name in SENTENCES if f"poet {name}" not in CLI] == []
+
+
+def test_every_option_of_max_batch_and_doctor_is_documented(poet):
+    for command in ("max-batch", "doctor"):
+        known = set(
+            re.findall(r"--[a-z][a-z-]+", poet(command, "--help").out.split("Examples:")[0])
+        )
+        assert [option for option in known - {"--help"} if option not in CLI] == []
 
 
 def test_every_plan_option_is_documented(poet):

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from poet_cli.frontier_report import progress_line
 from poet_core.graph import Op, Phase, Role, Storage, TrainingGraph
 from poet_core.graph_document import graph_to_document
 from poet_core.plan_document import read_plan
 from poet_core.verify import verify
-from tests.cli.conftest import write
+from poet_solvers.frontier_points import FrontierPoint, PointEnding
+from tests.cli.conftest import plan_for, write
 from tests.solvers.mlp_step import mlp_adam_step
 
 QUICK = ("--device", "mkr1000", "--seconds", "0.5", "--jobs", "1")
@@ -223,3 +225,14 @@ def test_a_killed_command_takes_its_processes_with_it(tmp_path):
     process.kill()
     process.communicate(timeout=30)
     assert nobody_is_left(process.pid, seconds=20)
+
+
+def test_progress_says_how_far_it_is_and_what_was_found(graph):
+
+    found = FrontierPoint(ram_bytes=32768, ending=PointEnding.PLANNED, plan=plan_for(graph))
+    line = progress_line(2, 5, found)
+    assert line.startswith("2 of 5 budgets; 32.0 KiB: best ")
+    assert "J" in line
+    impossible = FrontierPoint(ram_bytes=1024, ending=PointEnding.IMPOSSIBLE)
+    assert progress_line(3, 5, impossible) == "3 of 5 budgets; 1.00 KiB: impossible, proven"
+    assert progress_line(0, 5) == "0 of 5 budgets"

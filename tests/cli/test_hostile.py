@@ -146,6 +146,22 @@ def test_injections_pass_through_every_command_harmlessly(poet, documents, evil)
     assert not (documents / "owned").exists()
 
 
+def test_injections_through_the_commands_that_plan_and_place(poet, documents, evil):
+    device = ("--device", "raspberry-pi-4b")
+    quick = ("--seconds", "1")
+    results = [
+        poet("frontier", "graph.json", *device, "--points", "2", "--jobs", "1", "--moves", "50",
+             *quick, "--plot", "frontier.svg"),
+        poet("least-ram", "graph.json", *device, "--overhead", "10%", *quick),
+        poet("addresses", "graph.json", "plan.json", "--plan-out", "shifted.json"),
+    ]  # fmt: skip
+    assert [item.code for item in results] == [0, 0, 0], results
+    assert all(harmless(item.out + item.err) for item in results)
+    picture = (documents / "frontier.svg").read_text()
+    assert harmless(picture)
+    assert "<script" not in picture
+
+
 def test_markup_in_a_name_is_shown_as_it_is_written(poet, documents, graph):
     document = graph_to_document(graph)
     document["storages"][0]["name"] = "[bold]weight[/bold]"

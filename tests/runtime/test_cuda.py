@@ -89,7 +89,9 @@ def tiny_bert() -> tuple[nn.Module, Any, torch.optim.Optimizer]:
 
 def data_for(build: Build, count: int) -> list[Batch]:
     if build is tiny_bert:
-        made = [bert.step(batch=2, length=16, shape=bert.TINY, seed=k)[3] for k in range(count)]
+        made = [
+            bert.step(batch_size=2, length=16, shape=bert.TINY, seed=k)[3] for k in range(count)
+        ]
         return [(tokens.to(cuda()), target.to(cuda())) for tokens, target in made]
     return [(one.to(cuda()), other.to(cuda())) for one, other in batches(build, count)]
 

@@ -168,8 +168,8 @@ def test_under_any_schedule_the_bits_are_eagers(seed: int, tmp_path: Path) -> No
 
 
 def test_a_real_step_works_in_place_and_peaks_as_planned() -> None:
-    model, loss_fn, optimizer, batch = resnet.step(batch=2, image_size=32, width=8, classes=10)
-    twin: tuple[Any, ...] = resnet.step(batch=2, image_size=32, width=8, classes=10)
+    model, loss_fn, optimizer, batch = resnet.step(batch_size=2, image_size=32, width=8, classes=10)
+    twin: tuple[Any, ...] = resnet.step(batch_size=2, image_size=32, width=8, classes=10)
     with TrainStep(model, loss_fn, optimizer, batch) as step:
         found = in_place_calls(step.program, keep_everything(step.program.graph))
         kinds = {str(call.function) for call in found.values()}

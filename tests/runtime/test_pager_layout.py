@@ -16,7 +16,7 @@ from tests.runtime.replay_parts import page_everything, random_schedule
 
 @pytest.fixture(scope="module")
 def graph() -> TrainingGraph:
-    return trace(*mlp.step(batch=4, features=300, hidden=(40, 20, 30), optimizer="adam")).graph
+    return trace(*mlp.step(batch_size=4, features=300, hidden=(40, 20, 30), optimizer="adam")).graph
 
 
 def check(graph: TrainingGraph, schedule: Schedule) -> None:

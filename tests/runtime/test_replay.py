@@ -229,7 +229,7 @@ def test_a_mutation_waits_for_the_page_out_before_it(
 
 
 def test_a_schedule_that_pages_needs_a_pager() -> None:
-    program = trace(*mlp.step(batch=2, features=5, hidden=(4,)))
+    program = trace(*mlp.step(batch_size=2, features=5, hidden=(4,)))
     step = compile_step(program, page_everything(program.graph))
     with pytest.raises(ReplayError) as caught:
         step({})
@@ -256,7 +256,7 @@ def hostile(program: Program) -> Program:
 def test_the_source_holds_integers_and_its_own_names_only(checked: bool) -> None:
     from poet_runtime.replaying.codegen import write_source
 
-    program = hostile(trace(*mlp.step(batch=2, features=5, hidden=(4,), optimizer="adam")))
+    program = hostile(trace(*mlp.step(batch_size=2, features=5, hidden=(4,), optimizer="adam")))
     for schedule in (page_everything(program.graph), random_schedule(program.graph, 1)):
         source = write_source(program, schedule, checked=checked, logged=True)
         kinds: Counter[int] = Counter()

@@ -22,7 +22,7 @@ def _bert_base_of_one_layer() -> Any:
 
 
 def _resnet18() -> Any:
-    return resnet.step(batch=32)
+    return resnet.step(batch_size=32)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from examples import bert, gpt2, lstm, mlp, projection, resnet, vgg, vit
+from examples import bert, gpt2, lenet, lstm, mlp, mobilenet, projection, resnet, unet, vgg, vit
 from poet_core.graph import Phase
 from poet_runtime.tracing.trace import trace
 from tests.runtime.interpreter import Interpreter, bits, eager_state, eager_step
@@ -21,12 +21,20 @@ def repeated(step: Any) -> tuple[nn.Module, Any, torch.optim.Optimizer, list[tup
     return model, loss_fn, optimizer, [batch] * STEPS
 
 
+def small_resnet_50() -> Any:
+    return resnet.step(depth=50, batch_size=2, image_size=32, classes=10, width=8)
+
+
 @pytest.mark.parametrize(
     "step",
     [
         pytest.param(mlp.step, id="mlp"),
         pytest.param(vgg.step_small, id="vgg16"),
         pytest.param(resnet.step_small, id="resnet18"),
+        pytest.param(small_resnet_50, id="resnet50", marks=pytest.mark.slow),
+        pytest.param(lenet.step, id="lenet"),
+        pytest.param(mobilenet.step_small, id="mobilenet"),
+        pytest.param(unet.step_small, id="unet"),
         pytest.param(bert.step_tiny, id="bert"),
         pytest.param(gpt2.step_tiny, id="gpt2"),
         pytest.param(vit.step_tiny, id="vit"),
@@ -41,7 +49,7 @@ def test_examples_train_as_in_eager_pytorch(step: Any) -> None:
 @pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
 def test_lstm_trains_as_eager_does_without_the_fused_kernel() -> None:
     with torch.backends.mkldnn.flags(enabled=False):
-        check_like_eager(*repeated(lstm.step(batch=4, length=6, width=12)))
+        check_like_eager(*repeated(lstm.step(batch_size=4, length=6, width=12)))
 
 
 def test_channels_last_convolutions() -> None:

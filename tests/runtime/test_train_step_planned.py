@@ -25,7 +25,7 @@ Setting = tuple[nn.Module, Any, torch.optim.Optimizer, tuple[torch.Tensor, ...]]
 
 
 def small() -> Setting:
-    return mlp.step(batch=32, features=60, hidden=(50, 40), optimizer="adam")
+    return mlp.step(batch_size=32, features=60, hidden=(50, 40), optimizer="adam")
 
 
 def some_batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
