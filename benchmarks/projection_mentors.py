@@ -3,8 +3,8 @@
     784-32-10 under the trainer of the table     MNIST, Fashion-MNIST
     a small convolutional mentee under a VGG-16-like mentor     MNIST
 
-with 1,000 labelled images and with all: alone, by soft targets, by soft targets and layers, and,
-where labels are few, by soft targets on all images, whose labels only the mentor had.
+with 1,000 labelled images, the perceptrons with all too: alone, by soft targets, by soft targets and
+layers, and, where labels are few, by soft targets on all images, whose labels only the mentor had.
 
 Invariant: "alone" and the rows beside it begin with equal weights, see equal batches of labelled
 images at equal rates, and differ in the mentor's terms alone.
@@ -37,6 +37,8 @@ from projection_nets.vgg import small_mentee, vgg16_like
 
 MENTEE_LABELS = (1000, 0)
 """Labelled images that the mentee has; 0: all. The mentor had all."""
+CONVOLUTION_LABELS = (1000,)
+"""The same for the small convolutional mentee, whose rows take much longer."""
 
 _MENTOR_SHARE = 0.2  # of the joint training's steps
 _CHOICE = 2**34  # apart from the other streams of permutations
@@ -73,6 +75,7 @@ class _Pairing:
 
     name: str
     recipe: _Recipe
+    labels: tuple[int, ...]
     mentor: nn.Module
     mentee: Callable[[], nn.Module]
     layers: tuple[LayerMap, ...]
@@ -89,7 +92,7 @@ def mentee_rows(place: Place, data: str, seed: int) -> list[Row]:
     rows: list[Row] = []
     for pairing in pairings:
         with_soft = splits.with_input(_SOFT, pairing.soft_targets)
-        for count in dict.fromkeys(min(labels or images, images) for labels in MENTEE_LABELS):
+        for count in dict.fromkeys(min(labels or images, images) for labels in pairing.labels):
             chosen = torch.from_numpy(permutation(images, seed, _CHOICE)[:count])
             some = with_soft.some(chosen)
             for name in (ALONE, _SOFT, _LAYERS, *([_EVERY] if count < images else [])):
@@ -171,6 +174,7 @@ def _perceptrons(place: Place, data: str, seed: int) -> _Pairing:
     return _Pairing(
         name="784-32-10 under 784-1000-1000-1000-10",
         recipe=_OF_PERCEPTRONS,
+        labels=MENTEE_LABELS,
         mentor=known.trainer,
         mentee=lambda: feed_forward(features, known.splits.classes, hidden=(32,)),
         layers=(LayerMap(mentee="1", mentor=last),),
@@ -197,6 +201,7 @@ def _convolutions(place: Place, splits: Splits, seed: int) -> _Pairing:
     return _Pairing(
         name="small mentee under a VGG-16-like mentor",
         recipe=_OF_CONVOLUTIONS,
+        labels=CONVOLUTION_LABELS,
         mentor=mentor,
         mentee=lambda: small_mentee(splits.classes),
         layers=tuple(LayerMap(mentee=name, mentor=name) for name in ("block1", "block2")),

@@ -32,7 +32,7 @@ from benchmarks.projection_images import (
     stretch_rows,
     table_rows,
 )
-from benchmarks.projection_mentors import MENTEE_LABELS, mentee_rows
+from benchmarks.projection_mentors import CONVOLUTION_LABELS, MENTEE_LABELS, mentee_rows
 from benchmarks.projection_mentors import RECIPE as MENTEE_RECIPE
 from benchmarks.projection_place import Place
 from benchmarks.projection_ram import SHARE, STEPS, ram_rows
@@ -97,9 +97,10 @@ def parts() -> tuple[Part, ...]:
     ]
     if have_cifar100():
         found.append(_images("table", "cifar100", table_rows, 12))
+    mentees = (MENTEE_LABELS, MENTEE_RECIPE)
     found += [
-        _images("mentee", data, mentee_rows, minutes, MENTEE_LABELS, MENTEE_RECIPE)
-        for data, minutes in (("mnist", 5.5), ("fashion-mnist", 1.5))
+        _images("mentee", "mnist", mentee_rows, 7, *mentees, CONVOLUTION_LABELS),
+        _images("mentee", "fashion-mnist", mentee_rows, 1.5, *mentees),
     ]
     graph = (GRAPH_LABELS, GRAPH_SIZES, GRAPH_WEIGHTS, GRAPH_IMAGES)
     found.append(_images("graph", "mnist", graph_rows, 3, *graph))
