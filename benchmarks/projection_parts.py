@@ -41,6 +41,7 @@ from benchmarks.projection_recipes import (
     FEW_SIZES,
     LOOKUPS,
     NEURAL_BITS,
+    PAGING_WAYS,
     PAPER_TABLE,
     SHIFTED,
     SHIFTED_LOOKUPS,
@@ -104,7 +105,9 @@ def parts() -> tuple[Part, ...]:
     ]
     graph = (GRAPH_LABELS, GRAPH_SIZES, GRAPH_WEIGHTS, GRAPH_IMAGES)
     found.append(_images("graph", "mnist", graph_rows, 3, *graph))
-    found.append(_images("ram", "mnist", ram_rows, 3, STEPS, SHARE, "time", timed=True))
+    found.append(
+        _images("ram", "mnist", ram_rows, 4, STEPS, SHARE, "time", PAGING_WAYS, timed=True)
+    )
     found.append(_images("c-code", "mnist", c_code_rows, 0.3, timed=True))
     return tuple(found)
 
