@@ -32,7 +32,8 @@ from benchmarks.projection_images import (
     stretch_rows,
     table_rows,
 )
-from benchmarks.projection_mentors import MENTEE_LABELS, mentee_rows
+from benchmarks.projection_mentors import CONVOLUTION_LABELS, MENTEE_LABELS, mentee_rows
+from benchmarks.projection_mentors import RECIPE as MENTEE_RECIPE
 from benchmarks.projection_place import Place
 from benchmarks.projection_ram import SHARE, STEPS, ram_rows
 from benchmarks.projection_recipes import (
@@ -40,6 +41,7 @@ from benchmarks.projection_recipes import (
     FEW_SIZES,
     LOOKUPS,
     NEURAL_BITS,
+    PAGING_WAYS,
     PAPER_TABLE,
     SHIFTED,
     SHIFTED_LOOKUPS,
@@ -96,10 +98,16 @@ def parts() -> tuple[Part, ...]:
     ]
     if have_cifar100():
         found.append(_images("table", "cifar100", table_rows, 12))
-    found.append(_images("mentee", "mnist", mentee_rows, 5.5, MENTEE_LABELS))
+    mentees = (MENTEE_LABELS, MENTEE_RECIPE)
+    found += [
+        _images("mentee", "mnist", mentee_rows, 7, *mentees, CONVOLUTION_LABELS),
+        _images("mentee", "fashion-mnist", mentee_rows, 1.5, *mentees),
+    ]
     graph = (GRAPH_LABELS, GRAPH_SIZES, GRAPH_WEIGHTS, GRAPH_IMAGES)
     found.append(_images("graph", "mnist", graph_rows, 3, *graph))
-    found.append(_images("ram", "mnist", ram_rows, 3, STEPS, SHARE, "time", timed=True))
+    found.append(
+        _images("ram", "mnist", ram_rows, 4, STEPS, SHARE, "time", PAGING_WAYS, timed=True)
+    )
     found.append(_images("c-code", "mnist", c_code_rows, 0.3, timed=True))
     return tuple(found)
 

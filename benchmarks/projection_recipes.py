@@ -197,6 +197,12 @@ NEURAL_BITS = (
 WIDEST = (120, 12)
 """Bits are computed for this many once; a smaller projection's are the first of them."""
 
+PAGING_WAYS = {
+    "ratio_to_kept": "past the page cache",
+    "cached_ratio_to_kept": "through the page cache",
+}
+"""How the joint training pages that has half of its RAM, by the name of what it is measured as."""
+
 
 def digest(*parts: object) -> str:
     """A short name of recipes and numbers."""

@@ -7,7 +7,8 @@
     head_pass       before it: a vocabulary head and its cross-entropy on tiles of the logits
     head            finds one: its ops, forward and backward
     head_drafts     the ops that take their place
-    weight_rows     its weight's gradient in row pieces, where the updates come by rows
+    product_rows    a weight's gradient in row pieces, where its updates come by rows
+    weight_rows     the same for a head's weight
     notes           what has been rewritten, and what has not and why
     row_chunks      run by the step: softmax, cross-entropy and element-wise ops, piece by piece
     map_chunks      run by the step: batch norm and max-pool, piece by piece

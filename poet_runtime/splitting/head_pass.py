@@ -46,7 +46,7 @@ def tile_heads(
         products = [drafts[at] for at in (head.linear, head.to_hidden, head.to_weight)]
         if max(_touched(draft, blocks) for draft in products) <= above_bytes:
             continue
-        users = weight_users(drafts, uses, head)
+        users = weight_users(drafts, uses, head.to_weight)
         found = None if users is None else _tried(drafts, head, blocks, users)
         if not isinstance(found, TiledHead):
             users = None

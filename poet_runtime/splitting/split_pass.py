@@ -19,6 +19,7 @@ from poet_runtime.program import TensorSpec
 from poet_runtime.splitting.exactness import Exactness
 from poet_runtime.splitting.head_pass import tile_heads
 from poet_runtime.splitting.notes import SplitNote
+from poet_runtime.splitting.product_rows import cut_products
 from poet_runtime.splitting.rules import RULES, Rewrite, contiguous
 from poet_runtime.splitting.uses import Uses
 from poet_runtime.tracing.drafts import Block, Draft, specs_in
@@ -33,8 +34,9 @@ def split_ops(
     `kept`: transient storages that are read after the step. Runs each distinct op that it rewrites,
     and its rewrite, on random data. Appends storages to `blocks`."""
     tiled, of_heads = tile_heads(drafts, blocks, kept, above_bytes)
-    rewritten, notes = _Splitting(tiled, blocks, kept, above_bytes).run()
-    return rewritten, of_heads + notes
+    cut, of_products = cut_products(tiled, blocks, kept)
+    rewritten, notes = _Splitting(cut, blocks, kept, above_bytes).run()
+    return rewritten, of_heads + of_products + notes
 
 
 class _Splitting:

@@ -19,7 +19,6 @@ from torch import Tensor
 from poet_core.graph import Phase
 from poet_runtime.program import TensorSpec
 from poet_runtime.splitting import row_chunks
-from poet_runtime.splitting.head import Head
 from poet_runtime.splitting.rules import contiguous
 from poet_runtime.splitting.uses import Uses
 from poet_runtime.tracing.drafts import Draft, map_specs, specs_in
@@ -41,14 +40,15 @@ class WeightUsers:
         return tuple((begin, count) for _, begin, count in self.updates)
 
 
-def weight_users(drafts: Sequence[Draft], uses: Uses, head: Head) -> WeightUsers | None:
-    """What uses the weight gradient of `head`, if it can all be done by rows."""
-    whole = drafts[head.to_weight].outputs[0]
-    assert whole is not None, "as a head has it"
+def weight_users(drafts: Sequence[Draft], uses: Uses, to_weight: int) -> WeightUsers | None:
+    """What uses the weight gradient that the draft at `to_weight` makes, if it can all be done by
+    rows."""
+    whole = drafts[to_weight].outputs[0]
+    assert whole is not None, "as a product has it"
     additions: list[tuple[int, int]] = []
     updates: list[tuple[int, int, int]] = []
     for at in uses.of(whole.storage):
-        if at == head.to_weight:
+        if at == to_weight:
             continue
         rows = _updated_rows(drafts[at], whole)
         source = None if rows else _embedding(drafts, uses, at, whole)

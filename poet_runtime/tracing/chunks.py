@@ -29,6 +29,11 @@ CHUNK_BYTES = 10_000_000
 """Of a parameter, in one chunk: large enough for a disk's full speed, small beside a parameter that
 is worth cutting."""
 
+_LEAST_CHUNK_BYTES = 1_000_000
+_CHUNKS_OF_LIMIT = 8
+"""Where ops above a smaller limit are split, a chunk is this part of it: the update of one, with its
+part of the gradient and the moments, takes half of it, and the next one may arrive meanwhile."""
+
 _LARGE = 1.6
 """A parameter of more chunks than this is cut whatever its update takes: about 16 MiB."""
 
@@ -39,6 +44,13 @@ _GRAIN_ELEMENTS = 32768  # at::internal::GRAIN_SIZE: what a thread takes at leas
 
 Rows = tuple[int, int]
 """The first row and how many."""
+
+
+def chunk_bytes_within(split_above_bytes: int | None) -> int:
+    """Bytes of a parameter in one chunk, where ops above a limit are split."""
+    if split_above_bytes is None:
+        return CHUNK_BYTES
+    return min(CHUNK_BYTES, max(_LEAST_CHUNK_BYTES, split_above_bytes // _CHUNKS_OF_LIMIT))
 
 
 def chunked_rows(

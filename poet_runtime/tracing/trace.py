@@ -46,7 +46,7 @@ from poet_runtime.torch_device import without_autocast
 from poet_runtime.tracing.accumulation import accumulated_in_place, laid_out, pruned
 from poet_runtime.tracing.assembly import assembled
 from poet_runtime.tracing.aten_export import export_joint
-from poet_runtime.tracing.chunks import CHUNK_BYTES, Rows, chunked_rows, rows_of
+from poet_runtime.tracing.chunks import Rows, chunk_bytes_within, chunked_rows, rows_of
 from poet_runtime.tracing.clipping import Clip, clipped
 from poet_runtime.tracing.drafts import Block, Draft
 from poet_runtime.tracing.dropout import exact_dropout
@@ -198,7 +198,8 @@ def _whole_step(
     drafts, clip = clipped(drafts, lowered.blocks, gradients, options)
     states, updates = _updates(
         lowered, model, optimizer, rules, gradients, clip,
-        spent=bool(totals), split_above_bytes=options.split_above_bytes, chunk_bytes=CHUNK_BYTES,
+        spent=bool(totals), split_above_bytes=options.split_above_bytes,
+        chunk_bytes=chunk_bytes_within(options.split_above_bytes),
     )  # fmt: skip
     drafts = place_updates(drafts, updates, lowered.blocks, kept)
     drafts += write_backs(lowered.new_buffers, lowered.buffers)

@@ -5,6 +5,7 @@
     evict, greedy                          -> a first plan within milliseconds, where they find one
     cheap bounds                           -> often the end
     local search  |  prover (LP, MILP)     -> side by side until bound = plan, or time is up
+    carried page-outs                      -> for time: the end's into the next step's beginning
     judged MILP                            -> on small problems, before giving up too
 
 Invariant: what leaves was accepted by the judge for the very problem, and its bound is proven for
@@ -34,6 +35,7 @@ from poet_solvers.backends import (
     require_backend,
 )
 from poet_solvers.bounds.prover import Prover
+from poet_solvers.carry import carried
 from poet_solvers.desk import Desk, Progress
 from poet_solvers.evict import best_evict_schedule
 from poet_solvers.greedy import best_greedy_sequence
@@ -144,6 +146,7 @@ class _Solve:
                 self._prover.first(desk)
             if not desk.done():
                 self._race(first)
+            self._carry()
             if desk.best() is None or self._write_lp is not None:
                 self._judged_milp()
         best, outcome = desk.best(), self._milp
@@ -217,6 +220,13 @@ class _Solve:
             self._search(first, left - min(_LAST_BOUND_SECONDS, _LAST_BOUND_SHARE * left))
         finally:
             searching.clear()
+
+    def _carry(self) -> None:
+        """What the search never tries: the end's page-outs in the next step's beginning."""
+        desk = self._desk
+        best = desk.best()
+        if best is not None and not desk.proven() and not desk.cancelled():
+            desk.offer("carry", carried(self._problem, best.schedule, stop=desk.cancelled))
 
     def _prove(self, more: Callable[[], bool] = lambda: False) -> None:
         """The prover (as long as `more` plans may come); then, where it leaves time and a gap, the

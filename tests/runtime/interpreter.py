@@ -42,7 +42,9 @@ class Interpreter:
         if binding.owner is Owner.OPTIMIZER:
             parameter = self.parameters[binding.name]
             state = self.optimizer.state.get(parameter, {}).get(binding.state_key)
-            return None if state is None else state.detach()
+            if state is None or binding.part is None:
+                return None if state is None else state.detach()
+            return state.detach().narrow(0, *binding.part)
         assert binding.value is not None
         return binding.value
 
@@ -96,14 +98,14 @@ class Interpreter:
 
     def state(self) -> dict[str, Tensor]:
         """Every parameter, buffer and optimizer state by name."""
-        result: dict[str, Tensor] = {}
+        parts: dict[str, list[Tensor]] = {}
         for binding in self.program.bindings:
             if binding.owner is Owner.MODULE:
-                result[binding.name] = tensor(binding.spec, self.storages)
+                parts[binding.name] = [tensor(binding.spec, self.storages)]
             elif binding.owner is Owner.OPTIMIZER:
                 key = f"{binding.name}.{binding.state_key}"
-                result[key] = tensor(binding.spec, self.storages)
-        return result
+                parts.setdefault(key, []).append(tensor(binding.spec, self.storages))
+        return {name: one[0] if len(one) == 1 else torch.cat(one) for name, one in parts.items()}
 
 
 def eager_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ from tests.runtime.step_parts import (
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr("poet_runtime.tracing.chunks.CHUNK_BYTES", CHUNK_BYTES)
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)

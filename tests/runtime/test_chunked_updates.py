@@ -48,7 +48,7 @@ from tests.runtime.test_train_step_optimizers import GROUPS, built, change_value
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr("poet_runtime.tracing.chunks.CHUNK_BYTES", CHUNK_BYTES)
 
 
 def test_the_program_has_an_op_and_a_storage_for_each_chunk() -> None:
@@ -67,7 +67,8 @@ def test_the_program_has_an_op_and_a_storage_for_each_chunk() -> None:
         assert op.workspace_bytes < 64  # numbers
         # of parameter, gradient and both moments, 16 rows of 20
         assert op.bytes_moved == 4 * 16 * 20 * 4
-    assert graph.ops.index(updates[1]) == graph.ops.index(updates[0]) + 1
+    between = graph.ops[graph.ops.index(updates[0]) + 1 : graph.ops.index(updates[1])]
+    assert [op.kind for op in between] == ["aten.mm.default"]  # the gradient of its rows
     assert parts_of(program)["0.weight.exp_avg"] == [(0, 16), (16, 16)]
     assert parts_of(program)["4.weight.exp_avg_sq"] == [(0, 6), (6, 6), (12, 6), (18, 6)]
     assert parts_of(program)["0.bias.exp_avg"] == [None]
@@ -79,12 +80,12 @@ def test_the_program_has_an_op_and_a_storage_for_each_chunk() -> None:
 )
 def test_what_is_small_enough_stays_whole(split_above_bytes: int | None, chunked: bool, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     """The larger weight has 2560 bytes; with its gradient and two moments 10240."""
-    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", 2000)
+    monkeypatch.setattr("poet_runtime.tracing.chunks.CHUNK_BYTES", 2000)
     data = batches(norm_and_dropout, 1)
     options = StepOptions(split_above_bytes=split_above_bytes)
     program = trace(*norm_and_dropout(), data[0], options=options)
     assert (parts_of(program)["0.weight.exp_avg"] != [None]) == chunked
-    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", CHUNK_BYTES)
+    monkeypatch.setattr("poet_runtime.tracing.chunks.CHUNK_BYTES", CHUNK_BYTES)
     # and one that is much larger than a chunk is cut whatever its update needs
     program = trace(*norm_and_dropout(), data[0], options=options)
     assert (parts_of(program)["0.weight.exp_avg"] == [None]) == (split_above_bytes is None)
@@ -260,7 +261,7 @@ def test_two_threads(threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPat
             model.parameters(), lr=0.01, fused=True
         )  # fmt: skip
 
-    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", 300_000)
+    monkeypatch.setattr("poet_runtime.tracing.chunks.CHUNK_BYTES", 300_000)
     data = batches(build, 3)
     step, model, optimizer = stepping(build, tmp_path, "page")
     assert len(parts_of(step.program)["0.weight.exp_avg"]) == threads

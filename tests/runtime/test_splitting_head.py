@@ -58,7 +58,7 @@ def test_the_floor_is_lower() -> None:
 
 @pytest.fixture
 def small_updates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poet_runtime.tracing.trace.CHUNK_BYTES", 12_000)
+    monkeypatch.setattr("poet_runtime.tracing.chunks.CHUNK_BYTES", 12_000)
 
 
 def pieces(program: Program) -> list[int]:
