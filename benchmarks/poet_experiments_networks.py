@@ -67,7 +67,7 @@ def _vgg(size: int, batch: int) -> Network:
         from examples import vgg
 
         classes = 1000 if size == 224 else 10
-        return vgg.step(batch=batch, image_size=size, classes=classes, optimizer=optimizer)
+        return vgg.step(batch_size=batch, image_size=size, classes=classes, optimizer=optimizer)
 
     return Network(family="vgg16", size=size, batch=batch, build=build)
 
@@ -77,7 +77,7 @@ def _resnet(size: int, batch: int) -> Network:
         from examples import resnet
 
         classes = 1000 if size == 224 else 10
-        return resnet.step(batch=batch, image_size=size, classes=classes, optimizer=optimizer)
+        return resnet.step(batch_size=batch, image_size=size, classes=classes, optimizer=optimizer)
 
     return Network(
         family="resnet18", size=size, batch=batch, build=build, small=(size, batch) == (32, 1)
@@ -88,7 +88,7 @@ def _bert(length: int, batch: int) -> Network:
     def build(optimizer: str) -> Step:
         from examples import bert
 
-        return bert.step(batch=batch, length=length, optimizer=optimizer)
+        return bert.step(batch_size=batch, length=length, optimizer=optimizer)
 
     return Network(family="bert-base", size=length, batch=batch, build=build)
 
