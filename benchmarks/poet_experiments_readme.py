@@ -1,6 +1,6 @@
-"""The measured section of docs/poet-experiments.md, from results/poet-experiments.json alone.
+"""The measured sections of docs/poet-experiments.md and README.md, from results/poet-experiments.json alone.
 
-python -m benchmarks.poet_experiments_readme      writes it into the document
+python -m benchmarks.poet_experiments_readme      writes them into the documents
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from benchmarks.poet_experiments_tables import published_table, training_tables
 
 RESULTS = Path(__file__).resolve().parent / "results" / "poet-experiments.json"
 DOCUMENT = RESULTS.parents[2] / "docs" / "poet-experiments.md"
+README = RESULTS.parents[2] / "README.md"
 BEGIN = "<!-- benchmarks.poet_experiments -->\n"
 END = "<!-- end of benchmarks.poet_experiments -->\n"
 
@@ -34,15 +35,25 @@ def section(results: Path = RESULTS) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def filled(text: str, results: Path = RESULTS) -> str:
-    """The document with the section as it is now."""
+def short_section(results: Path = RESULTS) -> str:
+    """What README.md shows of the stored results."""
+    if not results.is_file():
+        return "Not measured yet: `make poet-experiments`.\n"
+    _about, facts, found = read_results(results)
+    return in_short(facts, found) + "\n"
+
+
+def filled(text: str, shown: str) -> str:
+    """The document with its section as it is now."""
     first, last = text.index(BEGIN) + len(BEGIN), text.index(END)
-    return f"{text[:first]}\n{section(results)}\n{text[last:]}"
+    return f"{text[:first]}\n{shown}\n{text[last:]}"
 
 
 def main() -> int:
-    """Writes the section."""
-    DOCUMENT.write_text(filled(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
+    """Writes the sections."""
+    for document, shown in ((DOCUMENT, section()), (README, short_section())):
+        text = document.read_text(encoding="utf-8")
+        document.write_text(filled(text, shown), encoding="utf-8")
     return 0
 
 

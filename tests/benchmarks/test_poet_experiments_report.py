@@ -283,11 +283,11 @@ def test_the_documents_section_is_replaced_and_the_rest_stays(tmp_path: Path) ->
     results = tmp_path / "results.json"
     write_results(results, ABOUT, FACTS, RESULTS)
     text = f"before\n{BEGIN}old\n{END}after\n"
-    new = filled(text, results)
+    new = filled(text, section(results))
     assert new.startswith(f"before\n{BEGIN}\n")
     assert new.endswith(f"\n{END}after\n")
     assert "old" not in new
     assert section(results) in new
-    assert filled(new, results) == new
+    assert filled(new, section(results)) == new
     assert "#### raspberry-pi-4b" in new
     assert section(tmp_path / "none.json").startswith("Not measured yet")

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from benchmarks.poet_experiments_readme import DOCUMENT, RESULTS, filled, section
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.poet_experiments_readme import (
+    DOCUMENT,
+    README,
+    RESULTS,
+    filled,
+    section,
+    short_section,
+)
 from benchmarks.poet_experiments_report import markdown
 from benchmarks.poet_experiments_store import read_results
 
 
-def test_the_measured_section_is_the_stored_results() -> None:
-    text = DOCUMENT.read_text(encoding="utf-8")
-    assert filled(text) == text
+@pytest.mark.parametrize(("document", "shown"), [(DOCUMENT, section), (README, short_section)])
+def test_the_measured_section_is_the_stored_results(
+    document: Path, shown: Callable[[], str]
+) -> None:
+    text = document.read_text(encoding="utf-8")
+    assert filled(text, shown()) == text
 
 
 def test_the_tables_are_the_stored_results() -> None:
