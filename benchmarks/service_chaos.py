@@ -22,7 +22,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.service_figures import Figure, Part, machine, missed, store, stored, table
@@ -82,7 +82,7 @@ def embedded(child: str, kills: int, folder: Path) -> list[Figure]:
         _killed(report, "of the service's process", "service"),
         _killed(report, "of solves' processes", "child"),
         _killed(report, "of the process that solves are forked from", "warm process"),
-        *_outcome(report, 2 * len(WRITES)),
+        *_outcome(report, WRITES),
     ]
 
 
@@ -98,14 +98,13 @@ def distributed(kills: int, folder: Path) -> list[Figure]:
         report = distributed_chaos(server, folder, kills=kills, seed=2)
     finally:
         server.close()
-    moments = 2 * len({*WORKER_WRITES, *API_WRITES})
     return [
         Figure(what="SIGKILLs, PostgreSQL's crashes with them", value=report.kills.total(), least=kills),
         _killed(report, "of workers", "worker"),
         _killed(report, "of processes under a worker", "child"),
         _killed(report, "of API processes", "api"),
         _killed(report, "crashes of PostgreSQL", "database"),
-        *_outcome(report, moments),
+        *_outcome(report, {*WORKER_WRITES, *API_WRITES}),
     ]  # fmt: skip
 
 
@@ -135,15 +134,21 @@ def _killed(report: ChaosReport, words: str, what: str) -> Figure:
     return Figure(what=words, value=report.killed(what))
 
 
-def _outcome(report: ChaosReport, moments: int) -> list[Figure]:
+def _outcome(report: ChaosReport, writes: Iterable[str]) -> list[Figure]:
     ended = report.solves
+    moments = {f"{when}:{write}" for when in ("before", "after") for write in writes}
+    never = ", ".join(sorted(moments - set(report.moments)))
     failed = ", ".join(f"{code} {times}" for code, times in sorted(report.errors.items()))
     plans = ended["finished"]
     return [
         Figure(
             what="kills right before or after a write of a solve", value=report.moments.total()
         ),
-        Figure(what=f"different ones of these moments, of {moments}", value=len(report.moments)),
+        Figure(
+            what=f"different ones of these {len(moments)} moments"
+            + (f" (never {never})" if never else ""),
+            value=len(report.moments),
+        ),
         Figure(what="jobs that clients know of", value=report.asked),
         Figure(what="of them ended, once", value=ended.total(), most=report.asked, least=report.asked),
         Figure(what="finished", value=plans),

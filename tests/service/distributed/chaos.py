@@ -100,6 +100,8 @@ class Chaos:
 
     def _leave(self, job_id: str) -> None:
         self._active.remove(job_id)
+        with self._holding:
+            self._lie_in_wait("stopped", self._cluster.of_kind("worker"))
         if self._dice.random() < 0.3:
             self.client.ask("DELETE", f"/v1/plans/{job_id}?discard=true", gone=True)
             del self.bodies[job_id]
@@ -122,6 +124,7 @@ class Chaos:
             if what == "database":
                 self._server.restart(immediate=True)
             elif what == "child":
+                self._lie_in_wait("fail", self._cluster.of_kind("worker"))
                 if not self._cluster.kill_child(self._dice):
                     return
             else:
@@ -135,6 +138,7 @@ class Chaos:
             if self._dice.random() < 0.2:  # and somebody is told to end, which is no death
                 slot = self._dice.choice(self._cluster.of_kind("worker"))
                 if slot.process is not None and self._cluster.is_up(slot):
+                    self._lie_in_wait("release", [slot])
                     self._leaving.add(id(slot))
                     slot.process.terminate()
 
@@ -213,28 +217,34 @@ class Chaos:
         self._cluster.start(slot)
 
     def _arm(self, slot: Slot) -> None:
-        """With a moment that was reached the least so far; again where it does not come."""
+        """With a moment that was reached the least so far; with any where that does not come."""
         standing = self._armings.get(id(slot))
-        now = time.monotonic()
-        if standing is not None and now - standing.since < PATIENCE_SECONDS:
+        if standing is not None and time.monotonic() - standing.since < PATIENCE_SECONDS:
             return
+        writes = WORKER_WRITES if slot.kind == "worker" else API_WRITES
+        moments = [f"{when}:{write}" for when in ("before", "after") for write in writes]
         if standing is not None:
+            moment = self._arming_dice.choice(moments)
+        else:
+            moment = min(moments, key=lambda one: (self._reached[one], self._arming_dice.random()))
+        self._tell(slot, moment, self._arming_dice.choice((1, 1, 2)))
+
+    def _lie_in_wait(self, write: str, slots: list[Slot]) -> None:
+        """Now and then: what is about to be done makes this write likely, which is rare."""
+        if self._dice.random() < 0.5:
+            moment = self._dice.choice((f"before:{write}", f"after:{write}"))
+            for slot in slots:
+                self._tell(slot, moment, 1)
+
+    def _tell(self, slot: Slot, moment: str, number: int) -> None:
+        """What the process in the slot shall do from now on, instead of what it was told."""
+        if id(slot) in self._armings:
             try:
                 slot.armed.unlink()
-            except FileNotFoundError:  # it comes this very moment
+            except FileNotFoundError:  # it does it this very moment
                 return
-        is_worker = slot.kind == "worker"
-        moments = [
-            f"{when}:{write}"
-            for when in ("before", "after")
-            for write in (WORKER_WRITES if is_worker else API_WRITES)
-        ]
-        moment = min(moments, key=lambda one: (self._reached[one], self._arming_dice.random()))
-        if standing is not None:  # it did not come
-            moment = self._arming_dice.choice(moments)
-        dies = self._arming_dice.choice(DEATHS) if is_worker else "serve"
-        number = self._arming_dice.choice((1, 1, 2))
-        self._armings[id(slot)] = _Arming(moment=moment, dies=dies, since=now)
+        dies = self._arming_dice.choice(DEATHS) if slot.kind == "worker" else slot.kind
+        self._armings[id(slot)] = _Arming(moment=moment, dies=dies, since=time.monotonic())
         what = "die" if dies == slot.kind else "hold"
         written = slot.armed.with_suffix(".new")
         written.write_text(f"{moment} {number} {what}", encoding="ascii")
