@@ -114,7 +114,7 @@ def _mentee_row(
     torch.manual_seed(seed)
     recipe, net = pairing.recipe, pairing.mentee()
     step = _step(some, pairing, net, name)
-    examples = _AndOthers(some.train, every, seed) if name == _EVERY else some.train
+    examples = AndOthers(some.train, every, seed) if name == _EVERY else some.train
     fit(
         place, step, examples, label=label, steps=place.share(recipe.share), seed=seed,
         batch_size=IMAGE_BATCH, rates={MENTEE: recipe.rate, "": recipe.rate},
@@ -143,7 +143,7 @@ def _step(some: Splits, pairing: _Pairing, net: nn.Module, name: str) -> JointSt
     )  # fmt: skip
 
 
-class _AndOthers:
+class AndOthers:
     """Labelled examples, and behind those of a batch as many of `others`, without their labels."""
 
     def __init__(self, labelled: LabelledExamples, others: LabelledExamples, seed: int) -> None:
