@@ -12,12 +12,14 @@ Invariant: what is said to work was judged; what is only a lower bound is called
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 from poet_cli.check.asking import Enough, Planner
 from poet_cli.check.deciding import Case
+from poet_cli.check.entries import Entry
 from poet_cli.check.report import Held, Row, Verdict
 from poet_core.baseline import keep_everything
 from poet_core.device import DeviceProfile
@@ -112,13 +114,21 @@ def _found(case: Case, ram_bytes: int, planner: Planner, seconds: float) -> Sche
 # -- sentences -----------------------------------------------------------------------------------
 
 
+def _ram_key(entry: Entry) -> str:
+    """As the configuration would have it, where each device has a budget of its own too."""
+    if not entry.ram_by_device:
+        return "ram"
+    bare = re.fullmatch(r"[A-Za-z0-9_-]+", entry.device)
+    return f"ram.{entry.device}" if bare else f'ram."{entry.device}"'
+
+
 def _budget_advice(case: Case, row: Row, least: tuple[int, Schedule] | None) -> Iterator[str]:
     if least is not None and least[0] > case.entry.ram_bytes:
         has = case.device.ram_bytes
         if least[0] <= has:
             yield (
-                f'Set ram = "{pasteable(least[0])}": a plan with a peak of {format_bytes(least[0])} '
-                "is known."
+                f'Set {_ram_key(case.entry)} = "{pasteable(least[0])}": a plan with a peak of '
+                f"{format_bytes(least[0])} is known."
             )
         else:
             yield (

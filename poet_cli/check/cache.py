@@ -170,6 +170,7 @@ class Cache:
             "device": device,
             "named": [entry.step, entry.batch_size, entry.device],  # reasons may say these
             "ram_bytes": entry.ram_bytes,
+            "ram_by_device": entry.ram_by_device,  # the advice says which line to write
             "max_time": _limit_key(entry.max_time),
             "max_energy": _limit_key(entry.max_energy),
             "page": entry.page,

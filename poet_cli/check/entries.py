@@ -55,7 +55,7 @@ class Place:
 class Entry:
     """One row to be: `step` is MODULE:FUNCTION, `device` a profile's name or the path of one.
 
-    `batch_size` is given to the factory as a keyword where the matrix names batch sizes.
+    `ram_by_device`: the configuration has a table of budgets, one a device. `batch_size` is given to the factory as a keyword where the matrix names batch sizes.
     `planner_seconds` is the wall time that the planner may take. `undecided` says how much it
     weighs when that time ends without a plan and without a proof.
     """
@@ -65,6 +65,7 @@ class Entry:
     device: str
     ram_bytes: int
     place: Place
+    ram_by_device: bool = False
     batch_size: int | None = None
     max_time: Limit | None = None
     max_energy: Limit | None = None

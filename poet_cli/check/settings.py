@@ -200,7 +200,8 @@ def _rows(written: dict[str, Any], line: _LineOf, room: int) -> list[Entry]:
     return [
         Entry(
             name=_name(given, lists, step, size, device),
-            step=step, device=device, batch_size=size, ram_bytes=ram[device], place=place, **plain,
+            step=step, device=device, batch_size=size, ram_bytes=ram[device], place=place,
+            ram_by_device=isinstance(written.get("ram"), dict), **plain,
         )
         for step, size, device in product(steps, sizes, devices)
     ]  # fmt: skip

@@ -11,6 +11,7 @@ from poet_cli.check.asking import Enough, Planner
 from poet_cli.check.decide_child import decided
 from poet_cli.check.deciding import Case, decide
 from poet_cli.check.entries import Entry, Limit, Place
+from poet_cli.check.formats.words import fix_of
 from poet_cli.check.report import Verdict
 from poet_core.bounds import ram_floor
 from poet_core.devices import load_device
@@ -219,6 +220,15 @@ def test_below_the_floor_the_op_and_the_least_budget_are_named(planner):
     assert told >= row.least_bytes
     again, _ = decide(case(ram_bytes=told), planner)
     assert again.verdict is Verdict.FITS
+
+
+@pytest.mark.parametrize("ram_by_device", [False, True])
+def test_the_fix_is_what_the_configuration_has_a_place_for(planner, ram_by_device):
+    one = case(ram_bytes=FLOOR // 2)
+    one = replace(one, entry=replace(one.entry, ram_by_device=ram_by_device))
+    row = advised(one, *decide(one, planner), planner)
+    key = f"ram.{one.entry.device}" if ram_by_device else "ram"
+    assert fix_of(row).startswith(f'{key} = "')
 
 
 def test_where_the_device_is_too_small_others_are_named_that_fit(planner):

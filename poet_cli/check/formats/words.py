@@ -14,7 +14,10 @@ from poet_cli.check.report import Report, Row, Verdict
 from poet_core.units import format_bytes, format_joules, format_seconds
 
 # The advice says what to write as: Set ram = "320MiB": why.
-_SETTING = re.compile(r'Set ([a-z_]+ = (?:"[^"\\]{1,60}"|true|false|[0-9.]{1,12}))(?=[:.])')
+_SETTING = re.compile(
+    r'Set ((?:[a-z_]+|ram\.(?:[A-Za-z0-9_-]{1,64}|"[^"\\]{1,60}")) = '
+    r'(?:"[^"\\]{1,60}"|true|false|[0-9.]{1,12}))(?=[:.])'
+)
 MOST_HELD = 5
 
 
@@ -139,7 +142,7 @@ def other_advice(row: Row) -> list[str]:
 def at_peak_words(row: Row) -> str:
     """The largest storages in RAM at the floor or at the peak."""
     shown = [
-        f"{held.name} {format_bytes(held.size_bytes)} ({held.role})"
+        f"{held.name} {format_bytes(held.size_bytes)}" + (f" ({held.role})" if held.role else "")
         for held in row.at_peak[:MOST_HELD]
     ]
     more = len(row.at_peak) - MOST_HELD
