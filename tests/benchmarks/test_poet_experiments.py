@@ -304,6 +304,35 @@ def test_what_is_not_done_is_named_and_the_status_says_so(
     assert f"not done: {only}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("needs", "asked"), [(1.0, []), (4.0, [4.0]), (12.0, [4.0, 12.0]), (99.0, [4.0, 12.0, 36.0])]
+)
+def test_where_another_is_cheaper_ours_is_asked_again_with_more_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: float, asked: list[float]
+) -> None:
+    again: list[float] = []
+
+    def answer(unit: Unit, name: str, joules: float) -> Result:
+        told = replace(planned(name, joules), series=unit.series)
+        return replace(told, step_seconds=1.0, blocking_seconds=1.0, peak_bytes=6, transfers=0)
+
+    def do_all(units, *, jobs, share, ends, done) -> None:
+        for unit in units:
+            if unit.work == FACTS:
+                done(unit, [facts_of(unit.series)], 0.1)
+            elif unit.work == OURS:
+                again.append(share)
+                joules = 1.0 if share >= needs else 2.0
+                done(unit, [answer(unit, OURS, joules)], 0.1)
+            else:
+                done(unit, [answer(unit, unit.work, 1.5)], 0.1)
+
+    monkeypatch.setattr(poet_experiments, "do_all", do_all)
+    status = poet_experiments.main(command(tmp_path, f"poet/{ONLY}"))
+    assert again == [1.0, *asked]
+    assert status == (needs > 36)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals as on POSIX systems")
 def test_a_run_that_is_interrupted_ends_with_its_children_and_continues(tmp_path: Path) -> None:
     asked = [sys.executable, "-m", "benchmarks.poet_experiments"]
