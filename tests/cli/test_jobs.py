@@ -144,7 +144,7 @@ def test_jobs_that_are_not_there(poet, server, command):
         (("list", "--server", "http://192.0.2.1", "--token", "t" * 20), "token_insecure"),
         (("list", "--token", "t"), "token_invalid"),
         (("log", "f" * 32, "--offset", "-1"), "usage"),
-        (("nonsense",), "usage"),
+        (("nonsense",), "command_unknown"),
     ],
 )
 def test_wrong_usage(poet, server, arguments, code):

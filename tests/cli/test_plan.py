@@ -140,7 +140,7 @@ def test_no_plan_is_written_where_none_was_found(poet, documents):
         (("--device", "mkr1000", "--server", "nowhere"), "server_invalid"),
         (("--device", "mkr1000", "--backend", "excel"), "usage"),
         (("--device", "mkr1000", "--seconds", "0"), "usage"),
-        (("--device", "mkr1000", "--nonsense"), "usage"),
+        (("--device", "mkr1000", "--nonsense"), "option_unknown"),
     ],
 )
 def test_wrong_usage(poet, documents, arguments, code):

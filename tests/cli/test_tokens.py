@@ -47,7 +47,7 @@ def test_a_token_from_its_making_to_its_end(poet):
         (("create", "a", "--tenant", ""), "name_invalid"),
         (("create", "a", "--scope", "everything"), "scope_unknown"),
         (("create", "a", "--most-active-jobs", "0"), "usage"),
-        (("create",), "usage"),
+        (("create",), "argument_missing"),
         (("revoke", "none"), "usage"),
         (("revoke", "99999999999999999999"), "usage"),
         (("list", "--database", "mysql://a"), "database_url_invalid"),
