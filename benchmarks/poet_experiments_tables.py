@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from benchmarks.planner_tables import percent, table
 from benchmarks.poet_experiments_grid import (
@@ -50,6 +51,7 @@ def acceptance_table(grid: Grid) -> str:
                 series.network, str(series.scope), format_bytes(facts.keep_bytes),
                 _NONE if found is None else format_bytes(found.ram_bytes), _cut(found),
                 _share(1 - facts.floor_bytes / facts.keep_bytes), verdict(grid, series),
+                _cut(grid.cheap(series, OTHERS)), _cut_in_parts(grid, series),
             )
         )  # fmt: skip
     head = (
@@ -59,9 +61,18 @@ def acceptance_table(grid: Grid) -> str:
         "at 1% more energy",
         "cut",
         "cut at the floor",
-        "",
+        "80% or the floor",
+        "cut, best other",
+        "cut, large ops in parts",
     )
     return table(head, rows)
+
+
+def _cut_in_parts(grid: Grid, series: Series) -> str:
+    """Of the same keep-everything, where the network was planned so, too."""
+    parts = replace(series, network=f"{series.network}{IN_PARTS}")
+    found = grid.cheap(parts, MINE) if parts in grid.facts else None
+    return _NONE if found is None else _share(1 - found.ram_bytes / grid.facts[series].keep_bytes)
 
 
 def verdict(grid: Grid, series: Series) -> str:

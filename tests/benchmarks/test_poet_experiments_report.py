@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -179,7 +180,16 @@ def test_a_target_is_met_by_its_figure_or_by_a_proof(
 def test_acceptance_asks_for_activations_and_for_bert_with_adam(grid: Grid) -> None:
     rows = acceptance_table(grid).splitlines()[2:]
     assert [row.split(" | ")[1] for row in rows] == ["activations", "adam"]
-    assert all(row.endswith("| met |") for row in rows)
+    assert [row.split(" | ")[6] for row in rows] == ["met", "met"]
+
+
+def test_acceptance_shows_the_best_other_and_what_parts_bring() -> None:
+    parts = replace(ADAM, network=f"{ADAM.network}-split")
+    found = [plan(ADAM, OURS, 300, 100.0), plan(ADAM, "Capuchin", 400, 100.0)]
+    known = [facts(ADAM), facts(parts)]
+    last = acceptance_table(Grid(known, [*found, plan(parts, OURS, 100, 100.0)])).splitlines()[-1]
+    assert last.endswith("| 60.0% | 90.0% |")
+    assert acceptance_table(Grid(known[:1], found)).splitlines()[-1].endswith("| 60.0% | \u2013 |")
 
 
 def test_the_least_ram_stands_beside_the_floor_and_what_sets_it(grid: Grid) -> None:
