@@ -66,3 +66,10 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_seconds_of_poet_check_are_the_stored_ones() -> None:
+    stored = json.loads((_ROOT / "benchmarks" / "results" / "check.json").read_text())
+    median = {one["name"]: one["median"] for one in stored["timed"]}
+    cold, warm = median["check, cold"], median["check, warm"]
+    assert f"take {cold:.0f} s cold and {warm:.2f} s warm" in _README.replace("\n", " ")
