@@ -15,6 +15,15 @@ _EXPANSION = 4
 _SMALL_IMAGE = 64  # below it the large stem would leave a last map of one pixel
 
 
+def _shortcut(channels: int, out_channels: int, stride: int) -> nn.Module:
+    """What is added to a block's output: its input, projected where the shape changes."""
+    if stride == 1 and channels == out_channels:
+        return nn.Identity()
+    return nn.Sequential(
+        nn.Conv2d(channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+    )
+
+
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions and a shortcut, projected where the shape changes."""
 
@@ -25,12 +34,7 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU()
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or channels != out_channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels, out_channels, 1, stride, bias=False),
-                nn.BatchNorm2d(out_channels),
-            )
+        self.shortcut = _shortcut(channels, out_channels, stride)
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.relu(self.bn1(self.conv1(maps)))
@@ -51,12 +55,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU()
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or channels != out_channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels, out_channels, 1, stride, bias=False),
-                nn.BatchNorm2d(out_channels),
-            )
+        self.shortcut = _shortcut(channels, out_channels, stride)
 
     def forward(self, maps: Tensor) -> Tensor:
         inner = self.relu(self.bn1(self.conv1(maps)))

@@ -21,7 +21,7 @@ from poet_cli.check.asking import Planner
 from poet_cli.check.deciding import Case, decide
 from poet_cli.check.entries import Entry, Limit, Place
 from poet_cli.check.report import Verdict
-from poet_cli.check.tracing import NoGraph, TraceLimits, TraceTask, traced
+from poet_cli.check.tracing import NoGraph, TraceLimits, TraceTask, traced, untraced_row
 from poet_core.errors import PoetError, TraceError, UsageError
 from poet_core.graph_document import read_graph
 
@@ -120,7 +120,7 @@ def find_largest(
         if cancel.is_set():
             break
         if isinstance(graph, NoGraph):
-            row = _untraced(query.entry(size), graph)
+            row = untraced_row(query.entry(size), graph)
         else:
             tell(f"batch {size}: planning", answer)
             row = _decided(query, size, graph, cancel)
@@ -145,19 +145,6 @@ def _decided(query: BatchQuery, size: int, graph: Graph, cancel: threading.Event
     planner = Planner(graph_sha256=graph.sha256, cancel=cancel, server=query.server)
     row, _ = decide(case, planner)
     return row
-
-
-def _untraced(entry: Entry, why: NoGraph) -> Row:
-    from poet_cli.check.report import Row
-
-    return Row(
-        entry=entry,
-        verdict=Verdict.FAILED,
-        reason=why.message,
-        code=why.code,
-        hint=why.hint,
-        internal=why.internal,
-    )
 
 
 def _check_hope(answer: BatchAnswer) -> None:

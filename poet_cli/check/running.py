@@ -27,7 +27,7 @@ from poet_cli.check.entries import Entry
 from poet_cli.check.planning_child import Planned, planned
 from poet_cli.check.profiles import profile_of
 from poet_cli.check.report import Report, Row, Verdict
-from poet_cli.check.tracing import Graph, NoGraph, TraceLimits, TraceTask, traced
+from poet_cli.check.tracing import Graph, NoGraph, TraceLimits, TraceTask, traced, untraced_row
 from poet_core.text import printable
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class _Run:
             self.said[task.step] = found.said
         if isinstance(found, NoGraph):
             for entry in entries:
-                self.rows[entry.name] = _failed(entry, found)
+                self.rows[entry.name] = untraced_row(entry, found)
             return
         if self._options.cache is not None:
             self._options.cache.keep_graph(task, self._options.folder, found)
@@ -210,17 +210,6 @@ def _by_trace(entries: Iterable[Entry]) -> dict[TraceTask, list[Entry]]:
         )
         groups.setdefault(task, []).append(entry)
     return groups
-
-
-def _failed(entry: Entry, found: NoGraph) -> Row:
-    return Row(
-        entry=entry,
-        verdict=Verdict.FAILED,
-        reason=found.message,
-        code=found.code,
-        hint=found.hint,
-        internal=found.internal,
-    )
 
 
 def with_batch_advice(rows: Sequence[Row]) -> list[Row]:

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from poet_cli.check.children import ChildEnd, Ended, run_child
+from poet_cli.check.entries import Entry
 from poet_cli.check.inputs import Footprint, read_footprint
+from poet_cli.check.report import Row, Verdict
 from poet_cli.check.trace_child import ANSWER, FOOTPRINT, GRAPH, REQUEST
 from poet_core.documents import DEFAULT_LIMITS, parse_json
 from poet_core.errors import DocumentError
@@ -60,6 +62,18 @@ class NoGraph:
     hint: str
     internal: bool = False
     said: str = ""
+
+
+def untraced_row(entry: Entry, why: NoGraph) -> Row:
+    """The row of an entry that there is no graph of."""
+    return Row(
+        entry=entry,
+        verdict=Verdict.FAILED,
+        reason=why.message,
+        code=why.code,
+        hint=why.hint,
+        internal=why.internal,
+    )
 
 
 def traced(

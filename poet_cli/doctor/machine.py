@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from poet_cli.check.cache import cache_folder
 from poet_cli.doctor.findings import Finding, State
 from poet_cli.doctor.installed import version_of
 from poet_core.errors import PoetError
@@ -93,7 +94,9 @@ def folders() -> Iterator[Finding]:
             costs="Solvers cannot be run.",
             fix="export TMPDIR=/a/folder/that/you/may/write",
         )
-    yield _folder("cache", cache_folder(), "POET_CACHE_DIR", "`poet check` traces again each time.")
+    yield _folder(
+        "cache", cache_folder(os.environ), "POET_CACHE_DIR", "`poet check` traces again each time."
+    )
     yield _folder(
         "state", _state_folder(), "POET_SERVICE_STATE_DIR", "No `poet serve` with SQLite."
     )
@@ -108,15 +111,6 @@ def folders() -> Iterator[Finding]:
             costs="Examples on MNIST, CLINC150 and the like cannot run; nothing else needs it.",
             fix="export POET_DATA=/the/folder/with/them",
         )
-
-
-def cache_folder() -> Path:
-    """Where `poet check` keeps what it found."""
-    given = os.environ.get("POET_CACHE_DIR")
-    if given:
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "poet"
 
 
 def _state_folder() -> Path:
